@@ -1,0 +1,186 @@
+// Package config turns gateway.yaml into a Plan the daemon can run.
+//
+// It guarantees: an unknown key, a missing value, a unit, role, profile or
+// rule that does not exist is an error with file:line:col, the key, what is
+// wrong and what to do; all errors are reported at once; a Plan returned
+// without error has every default filled in and every reference resolved. It
+// opens no device, no socket and no store.
+package config
+
+import (
+	"time"
+
+	"gatehouse/drivers"
+	"gatehouse/edge/internal/rule"
+	"gatehouse/protocol/point"
+)
+
+// Bytes is a size, written 1GiB, 512MiB or 4096.
+type Bytes int64
+
+// Config is gateway.yaml, key by key.
+type Config struct {
+	Gateway   Gateway    `yaml:"gateway"`
+	Store     Store      `yaml:"store"`
+	Web       Web        `yaml:"web"`
+	Metrics   Metrics    `yaml:"metrics"`
+	Cloud     Cloud      `yaml:"cloud"`
+	Buses     []Bus      `yaml:"buses"`
+	Devices   []Device   `yaml:"devices"`
+	Cameras   []Camera   `yaml:"cameras"`
+	Residents []Resident `yaml:"residents"`
+	Rules     Rules      `yaml:"rules"`
+	Notify    []Notifier `yaml:"notify"`
+}
+
+// Gateway says which box this is and where it stands.
+type Gateway struct {
+	ID       string `yaml:"id"`
+	Division string `yaml:"division"` // 12 digits; the cloud's own record rules
+	Compound string `yaml:"compound"`
+	Timezone string `yaml:"timezone"` // default Asia/Shanghai
+}
+
+// Store says where records wait until the cloud has them.
+type Store struct {
+	Dir   string `yaml:"dir"`   // default /var/lib/gatehouse
+	Quota Bytes  `yaml:"quota"` // default min(2 GiB, 25 % of the file system)
+}
+
+// Web is the guard's page.
+type Web struct {
+	Listen string `yaml:"listen"`
+}
+
+// Metrics is the maintenance listener: /metrics, /healthz, /readyz.
+type Metrics struct {
+	Listen string `yaml:"listen"` // default 127.0.0.1:9100
+}
+
+// Cloud says where records go. An empty Broker means: nowhere, run alone.
+type Cloud struct {
+	Broker     string        `yaml:"broker"` // mqtt://host:port, mqtts://host:port
+	SecretFile string        `yaml:"secret_file"`
+	CAFile     string        `yaml:"ca_file"`
+	Flush      time.Duration `yaml:"flush"`     // default 10s
+	Heartbeat  time.Duration `yaml:"heartbeat"` // default 5m
+	// Plain allows mqtt:// to a host other than loopback. Off by default.
+	Plain bool `yaml:"allow_plaintext"`
+}
+
+// Bus is one physical link.
+type Bus struct {
+	ID      string          `yaml:"id"`
+	Link    string          `yaml:"link"` // serial:PATH?baud=9600&parity=none&stop=1, tcp://HOST:PORT
+	Framing drivers.Framing `yaml:"framing"`
+	Timeout time.Duration   `yaml:"timeout"` // reply deadline; default by link and baud
+	Gap     time.Duration   `yaml:"gap"`     // silence between frames; default 3.5 characters
+	Retries *int            `yaml:"retries"` // before a poll counts as failed; default 1
+}
+
+// Device is one device on a bus.
+type Device struct {
+	ID      string                 `yaml:"id"`
+	Name    string                 `yaml:"name"`
+	Place   string                 `yaml:"place"`
+	Zone    string                 `yaml:"zone"`
+	Bus     string                 `yaml:"bus"`
+	Address int                    `yaml:"address"`
+	Profile string                 `yaml:"profile"`
+	Variant string                 `yaml:"variant"`
+	Poll    time.Duration          `yaml:"poll"` // default: the profile's
+	Points  map[string]DevicePoint `yaml:"points"`
+}
+
+// DevicePoint is what a site says about one point of a device.
+type DevicePoint struct {
+	Role    point.Role `yaml:"role"`
+	Name    string     `yaml:"name"`
+	Place   string     `yaml:"place"`
+	Zone    string     `yaml:"zone"`
+	Contact string     `yaml:"contact"` // no (default) or nc
+	Label   string     `yaml:"label"`   // wire label
+}
+
+// Camera, Resident and Notifier are read and checked; the parts of the daemon
+// that use them are not in this release, and loading says so as a warning.
+type Camera struct {
+	ID           string `yaml:"id"`
+	Name         string `yaml:"name"`
+	Zone         string `yaml:"zone"`
+	URL          string `yaml:"url"`
+	User         string `yaml:"user"`
+	PasswordFile string `yaml:"password_file"`
+}
+
+// Resident: see Camera.
+type Resident struct {
+	ID          string   `yaml:"id"`
+	Place       string   `yaml:"place"`
+	LivesAlone  bool     `yaml:"lives_alone"`
+	Door        string   `yaml:"door"`
+	SignsOfLife []string `yaml:"signs_of_life"`
+	Consent     *Consent `yaml:"consent"`
+}
+
+// Consent says who agreed to a resident's rules, when, and where it is written.
+type Consent struct {
+	By       string `yaml:"by"`
+	Signed   string `yaml:"signed"`
+	Document string `yaml:"document"`
+}
+
+// Notifier: see Camera.
+type Notifier struct {
+	ID         string   `yaml:"id"`
+	Kind       string   `yaml:"kind"`
+	URLFile    string   `yaml:"url_file"`
+	Template   string   `yaml:"template"`
+	Priorities []string `yaml:"priorities"`
+}
+
+// Rules chooses shipped packs and adds the site's own rules. A custom rule
+// with the id of a shipped one replaces it.
+type Rules struct {
+	Include []string   `yaml:"include"` // default [standard]
+	Custom  []rule.Def `yaml:"custom"`
+}
+
+// Plan is what a valid Config comes to.
+type Plan struct {
+	Config   Config
+	Location *time.Location
+	Secret   string // content of cloud.secret_file
+	Buses    []BusPlan
+	Points   map[point.ID]rule.PointInfo
+	Rules    []rule.Bound
+	Warnings []Problem
+}
+
+// BusPlan is one link with the devices on it.
+type BusPlan struct {
+	Bus
+	Devices []DevicePlan
+}
+
+// DevicePlan is one device, compiled from its profile.
+type DevicePlan struct {
+	Driver string // key in drivers/all
+	Spec   drivers.Spec
+	Timing Timing
+}
+
+// Timing is what a profile says about a device's pace; zero means the bus default.
+type Timing struct {
+	Timeout time.Duration
+	Gap     time.Duration
+}
+
+// Problem is one finding in a file.
+type Problem struct {
+	File      string
+	Line, Col int
+	Key       string
+	What      string
+	Hint      string
+}

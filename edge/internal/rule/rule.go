@@ -1,0 +1,81 @@
+// Package rule decides, from readings alone, whether a condition holds.
+//
+// It guarantees: rules are pure (no clock, no I/O, no goroutine: time comes in
+// as an argument); a verdict on a reading that is not Good is never Normal; a
+// rule asks only for the points it lists. Delays, latching and everything a
+// person does belong to package alarm.
+package rule
+
+import (
+	"time"
+
+	"gatehouse/protocol/point"
+)
+
+// Verdict is what a rule says of the present.
+type Verdict uint8
+
+// The verdicts. Hold means: between the raising and the clearing condition,
+// whatever was true before still is.
+const (
+	Unknown Verdict = iota
+	Normal
+	Firing
+	Hold
+)
+
+var verdictNames = [...]string{"unknown", "normal", "firing", "hold"}
+
+// String returns the verdict's name.
+func (v Verdict) String() string { return verdictNames[v] }
+
+// Lookup gives the latest reading of a point; ok is false if there never was one.
+type Lookup interface {
+	Latest(p point.ID) (r point.Reading, ok bool)
+}
+
+// Rule is one condition on a few points.
+type Rule interface {
+	Points() []point.ID
+	Eval(now time.Time, at Lookup) Verdict
+}
+
+// PointInfo is what is known of a point besides its readings.
+type PointInfo struct {
+	ID     point.ID
+	Device string // the device's id
+	Name   string // for people: 501厨房燃气报警器
+	Place  string
+	Zone   string
+	Label  string
+	Role   point.Role
+	Unit   point.Unit
+	Kind   point.Kind
+	Every  time.Duration // poll period
+	// AlarmStates names the states of a State point that are the device's own alarm.
+	AlarmStates []string
+}
+
+// Def is one rule as a pack or a site writes it.
+type Def struct {
+	ID       string        `yaml:"id"`
+	Role     point.Role    `yaml:"role"`   // binds to every point of this role
+	Safety   bool          `yaml:"safety"` // instead of role: binds to every point of a safety role
+	Unit     point.Unit    `yaml:"unit"`   // of the numbers in When and Clear; default: the point's own
+	When     string        `yaml:"when"`   // value >= 25 | active | inactive | state in [a, b] | alarm_state | no_data
+	Clear    string        `yaml:"clear"`  // default: When no longer holds
+	For      time.Duration `yaml:"for"`    // on-delay
+	Samples  int           `yaml:"samples"`
+	Priority string        `yaml:"priority"` // P1..P4
+	Title    string        `yaml:"title"`
+	TitleEN  string        `yaml:"title_en"`
+	Source   string        `yaml:"source"` // standard, edition, or "own default"
+}
+
+// Bound is a rule on one point, ready for the alarm package.
+type Bound struct {
+	Rule     Rule
+	Def      Def
+	Point    PointInfo
+	Priority int // 1..4
+}
