@@ -1,0 +1,349 @@
+package alarm
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"gatehouse/edge/internal/rule"
+	"gatehouse/protocol/point"
+	"gatehouse/protocol/wire"
+)
+
+// Errors of Acknowledge.
+var (
+	// ErrNoAlarm occurs when no open alarm has the id.
+	ErrNoAlarm = errors.New("no such open alarm")
+	// ErrNoActor occurs when nobody is named.
+	ErrNoActor = errors.New("an acknowledgement needs a name")
+)
+
+// Options is what a Manager needs.
+type Options struct {
+	Rules      []rule.Bound
+	Lookup     rule.Lookup
+	Journal    Journal
+	Outputs    []Output
+	Record     func(lane wire.Lane, kind string, body []byte) wire.Record
+	Now        func() time.Time
+	Log        *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+// Manager owns every alarm of the gateway. Observe and Tick belong to the
+// table's goroutine; the other methods may be called from any.
+type Manager struct {
+	o       Options
+	byPoint map[point.ID][]*watch
+	watches []*watch
+	queue   *queue
+
+	mu   sync.Mutex // guards open and every watch's alarm
+	open map[string]*Alarm
+
+	raised *prometheus.CounterVec
+}
+
+// watch is one bound rule with what the loop remembers of it.
+type watch struct {
+	rule.Bound
+	key     string
+	pending bool          // firing, not yet for long enough
+	left    time.Duration // of the on-delay
+	since   time.Time     // when left began to run; zero while it stands still
+	samples int           // firing readings in a row
+}
+
+// New loads the open alarms from the journal and returns the manager. An open
+// alarm whose rule or point is gone is cleared with a remark.
+func New(o Options) (*Manager, error) {
+	if o.Lookup == nil || o.Journal == nil || o.Record == nil || o.Now == nil || o.Log == nil {
+		return nil, errors.New("alarm: Lookup, Journal, Record, Now and Log are required")
+	}
+	m := &Manager{
+		o: o, byPoint: make(map[point.ID][]*watch), open: make(map[string]*Alarm), queue: newQueue(o.Journal, o.Now, o.Log),
+	}
+	for _, b := range o.Rules {
+		w := &watch{Bound: b, key: key(b.Def.ID, b.Point.ID)}
+		m.watches = append(m.watches, w)
+		for _, p := range b.Rule.Points() {
+			m.byPoint[p] = append(m.byPoint[p], w)
+		}
+	}
+	if err := m.register(); err != nil {
+		return nil, err
+	}
+	if err := m.load(); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+func (m *Manager) register() error {
+	m.raised = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "gatehouse_alarms_raised_total", Help: "Alarms raised, by priority."}, []string{"priority"})
+	for p := 1; p <= 4; p++ {
+		m.raised.WithLabelValues(priorityName(p))
+	}
+	open := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "gatehouse_alarms_open", Help: "Alarms that are active or not acknowledged."}, func() float64 {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return float64(len(m.open))
+	})
+	waiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "gatehouse_alarm_commits_waiting", Help: "Alarm steps that are not yet durable."}, func() float64 {
+		n, _ := m.queue.waiting()
+		return float64(n)
+	})
+	if m.o.Registerer == nil {
+		return nil
+	}
+	return errors.Join(m.o.Registerer.Register(m.raised), m.o.Registerer.Register(open), m.o.Registerer.Register(waiting))
+}
+
+func priorityName(p int) string { return fmt.Sprintf("P%d", p) }
+
+func (m *Manager) load() error {
+	err := m.o.Journal.Load(func(key string, state []byte) error {
+		if !strings.HasPrefix(key, keyPrefix) {
+			return nil
+		}
+		a, err := decode(state)
+		if err != nil {
+			// One unreadable alarm must not hide the others.
+			m.o.Log.Error("open alarm could not be read and is left as it is", "key", key, "err", err)
+			return nil
+		}
+		m.open[key] = &a
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("load open alarms: %w", err)
+	}
+	bound := make(map[string]bool, len(m.watches))
+	for _, w := range m.watches {
+		bound[w.key] = true
+	}
+	for k, a := range m.open {
+		if !bound[k] && a.Active && a.Rule != stallRule {
+			a.Remark = "the rule or point is no longer configured"
+			m.clear(k, a)
+		}
+	}
+	return nil
+}
+
+// Observe evaluates the rules that hang on the readings, in their order.
+func (m *Manager) Observe(batch []point.Reading) {
+	for i := range batch {
+		watches := m.byPoint[batch[i].Point]
+		if len(watches) == 0 {
+			continue
+		}
+		at := observed{Lookup: m.o.Lookup, reading: &batch[i]}
+		for _, w := range watches {
+			m.judge(w, at, batch[i].At, true)
+		}
+	}
+}
+
+// Tick lets time pass: on-delays run out, a stalled commit shows.
+func (m *Manager) Tick(now time.Time) {
+	for _, w := range m.watches {
+		if w.pending {
+			m.judge(w, m.o.Lookup, now, false)
+		}
+	}
+	m.watchStall(now)
+}
+
+// observed is the table as it stood when one reading arrived: a later reading
+// of the same point that is already in the table does not hide it.
+type observed struct {
+	rule.Lookup
+	reading *point.Reading
+}
+
+func (o observed) Latest(p point.ID) (point.Reading, bool) {
+	if p == o.reading.Point {
+		return *o.reading, true
+	}
+	return o.Lookup.Latest(p)
+}
+
+// judge moves one watch by one verdict; sample says whether a new reading
+// stands behind it.
+func (m *Manager) judge(w *watch, at rule.Lookup, now time.Time, sample bool) {
+	switch w.Rule.Eval(now, at) {
+	case rule.Firing:
+		if sample {
+			w.samples++
+		}
+		m.firing(w, at, now)
+	case rule.Hold:
+		if w.pending {
+			m.firing(w, at, now)
+		}
+	case rule.Normal:
+		w.pending, w.samples = false, 0
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if a := m.open[w.key]; a != nil && a.Active {
+			a.Value = value(at, w.Point.ID)
+			m.clear(w.key, a)
+		}
+	case rule.Unknown:
+		if w.pending && !w.since.IsZero() {
+			w.left -= now.Sub(w.since)
+			w.since = time.Time{}
+		}
+	}
+}
+
+// firing starts or continues the on-delay, and raises when it is over.
+func (m *Manager) firing(w *watch, at rule.Lookup, now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if a := m.open[w.key]; a != nil && a.Active {
+		return
+	}
+	switch {
+	case !w.pending:
+		w.pending, w.left, w.since = true, w.Def.For, now
+	case w.since.IsZero():
+		w.since = now
+	}
+	if now.Sub(w.since) < w.left || w.samples < w.Def.Samples {
+		return
+	}
+	w.pending = false
+	m.raise(w.key, fresh(w.Bound), value(at, w.Point.ID))
+}
+
+func value(at rule.Lookup, p point.ID) point.Value {
+	r, _ := at.Latest(p)
+	return r.Value
+}
+
+// raise makes next the open alarm of key, or, if one still waits for its
+// acknowledgement, raises that one again. m.mu is held.
+func (m *Manager) raise(key string, next Alarm, v point.Value) {
+	a := m.open[key]
+	if a == nil {
+		a = &next
+		m.open[key] = a
+	}
+	a.Active, a.Cleared, a.Raised, a.Value = true, time.Time{}, m.o.Now(), v
+	a.Occurrence++
+	m.raised.WithLabelValues(priorityName(a.Priority)).Inc()
+	m.step(key, wire.KindAlarmRaised, a)
+}
+
+// clear ends the activity of a. m.mu is held.
+func (m *Manager) clear(key string, a *Alarm) {
+	a.Active, a.Cleared = false, m.o.Now()
+	m.step(key, wire.KindAlarmCleared, a)
+}
+
+// step commands the outputs, then hands the new state and its record to the
+// commit queue. m.mu is held, so steps keep their order.
+func (m *Manager) step(key, kind string, a *Alarm) *commit {
+	for _, out := range m.o.Outputs {
+		out.Step(Step{Kind: kind, Alarm: *a})
+	}
+	c := &commit{key: key, done: make(chan struct{}), at: m.o.Now()}
+	if a.open() {
+		state, err := a.encode()
+		if err != nil {
+			m.o.Log.Error("alarm state cannot be encoded", "key", key, "err", err)
+		}
+		c.state = state
+	} else {
+		delete(m.open, key)
+	}
+	body, err := a.body().Encode()
+	if err != nil {
+		m.o.Log.Error("alarm record cannot be encoded", "key", key, "err", err)
+	}
+	c.record = m.o.Record(wire.LaneAlarm, kind, body)
+	m.queue.add(c)
+	return c
+}
+
+// Acknowledge records that actor has taken note of an open alarm and returns
+// it when that is durable. A second acknowledgement changes nothing.
+func (m *Manager) Acknowledge(id wire.EventID, actor string) (Alarm, error) {
+	if actor = strings.TrimSpace(actor); actor == "" {
+		return Alarm{}, ErrNoActor
+	}
+	m.mu.Lock()
+	key, a := m.find(id)
+	if a == nil {
+		m.mu.Unlock()
+		return Alarm{}, fmt.Errorf("%w: %s", ErrNoAlarm, id)
+	}
+	if !a.Acked.IsZero() {
+		defer m.mu.Unlock()
+		return *a, nil
+	}
+	a.Acked, a.AckedBy = m.o.Now(), actor
+	c := m.step(key, wire.KindAlarmAcknowledged, a)
+	after := *a
+	m.mu.Unlock()
+	return after, m.queue.wait(c)
+}
+
+func (m *Manager) find(id wire.EventID) (string, *Alarm) {
+	for k, a := range m.open {
+		if a.ID == id {
+			return k, a
+		}
+	}
+	return "", nil
+}
+
+// List returns the open alarms: highest priority first, then the latest raise.
+func (m *Manager) List() []Alarm {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := make([]Alarm, 0, len(m.open))
+	for _, a := range m.open {
+		all = append(all, *a)
+	}
+	slices.SortFunc(all, func(a, b Alarm) int {
+		return cmp.Or(cmp.Compare(a.Priority, b.Priority), b.Raised.Compare(a.Raised), cmp.Compare(a.Point, b.Point))
+	})
+	return all
+}
+
+// System raises (on) or clears an alarm that the gateway has about itself. It
+// does nothing when the alarm already stands that way.
+func (m *Manager) System(def rule.Def, on bool, remark string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.system(def, on, remark)
+}
+
+func (m *Manager) system(def rule.Def, on bool, remark string) {
+	k := key(def.ID, systemPoint)
+	a := m.open[k]
+	switch active := a != nil && a.Active; {
+	case on && !active:
+		next := fresh(rule.Bound{Def: def, Point: rule.PointInfo{ID: systemPoint, Name: "网关"}, Priority: int(def.Priority[1] - '0')})
+		next.Remark = remark
+		m.raise(k, next, point.Value{})
+	case !on && active:
+		m.clear(k, a)
+	}
+}
+
+// systemPoint is the origin of alarms about the gateway itself.
+const systemPoint point.ID = "gateway/self"
