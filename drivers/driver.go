@@ -12,6 +12,7 @@ package drivers
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -28,6 +29,9 @@ var (
 	ErrRefused = errors.New("refused by the device")
 	// ErrForeign is what a Framer returns for bytes that cannot begin the expected reply.
 	ErrForeign = errors.New("foreign frame")
+	// ErrDamaged is what a Framer returns for bytes that fit in all but their
+	// check value: the reply came, and the line spoilt it.
+	ErrDamaged = fmt.Errorf("damaged frame: %w", ErrForeign)
 	// ErrNotWritable occurs when a point is not an output.
 	ErrNotWritable = errors.New("point cannot be written")
 )
@@ -105,6 +109,7 @@ type Spec struct {
 	Framing Framing
 	Address int           // unit id, or what the protocol calls it
 	Every   time.Duration // default period of a point
+	Hole    int           // items nobody asked for that one request may span; 0: join only neighbours
 	Points  []PointSpec
 }
 
