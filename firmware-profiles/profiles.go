@@ -1,0 +1,312 @@
+// Package profiles holds what is known of each device model: one YAML file
+// per model, linked into the binary.
+//
+// It guarantees: a Profile that Load or Parse returns without error is
+// complete and consistent, and every role and unit in it is on the published
+// lists; every fault of a file is reported at once, as file:line:col, the key,
+// what is wrong and what to do. Nothing is shipped here that has no source:
+// each file names its own and how far it carries.
+package profiles
+
+import (
+	"embed"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"gatehouse/firmware-profiles/strict"
+	"gatehouse/protocol/point"
+)
+
+//go:embed *.yaml
+var shipped embed.FS
+
+// Profile is one device model.
+type Profile struct {
+	Model  string    `yaml:"model"` // the file's name without .yaml
+	Maker  string    `yaml:"maker"`
+	Names  Bilingual `yaml:"names"`
+	Source string    `yaml:"source"` // where the registers were read
+	Grade  string    `yaml:"grade"`  // A two or more sources agree, B one concrete source, C partial
+	Driver string    `yaml:"driver"` // the folder in drivers/ that speaks to it
+	Link   Link      `yaml:"link"`
+	Timing Timing    `yaml:"timing"`
+	// Probes are the questions that find the device on an unknown line, in the
+	// order they are worth asking.
+	Probes   []Probe              `yaml:"probes"`
+	States   map[string]StateSet  `yaml:"states"` // tables that points refer to by name
+	Points   []Point              `yaml:"points"`
+	Variants map[string]Variation `yaml:"variants"`
+}
+
+// Bilingual is what people call it.
+type Bilingual struct {
+	ZH string `yaml:"zh"`
+	EN string `yaml:"en"`
+}
+
+// Link is how the device leaves the factory.
+type Link struct {
+	Baud    int    `yaml:"baud"`
+	Parity  string `yaml:"parity"` // none, even, odd
+	Stop    int    `yaml:"stop"`
+	Address int    `yaml:"address"`
+	// Addresses is how many consecutive addresses the device answers on; default 1.
+	Addresses int `yaml:"addresses"`
+}
+
+// Timing is the device's pace; zero means the bus default.
+type Timing struct {
+	Poll    time.Duration `yaml:"poll"`    // period of a site that gives none
+	Timeout time.Duration `yaml:"timeout"` // reply deadline
+	Gap     time.Duration `yaml:"gap"`     // silence it needs between frames
+}
+
+// Probe is one read that the device answers.
+type Probe struct {
+	Baud    int    `yaml:"baud"`
+	Parity  string `yaml:"parity"`
+	Stop    int    `yaml:"stop"`
+	Space   string `yaml:"space"`
+	Address uint16 `yaml:"address"`
+	Count   int    `yaml:"count"`
+}
+
+// StateSet names the codes of a state point.
+type StateSet map[uint64]State
+
+// State is one code: normal, warmup (not ready yet), fault or alarm.
+type State struct {
+	Name  string `yaml:"name"`
+	Class string `yaml:"class"`
+}
+
+// Point is one value of the device, or a row of Count like ones at consecutive
+// addresses, named NAME1 to NAMEn.
+type Point struct {
+	Name  string     `yaml:"name"`
+	Names Bilingual  `yaml:"names"`
+	Count int        `yaml:"count"`
+	Role  point.Role `yaml:"role"` // the kind of value follows from it
+	Unit  point.Unit `yaml:"unit"`
+
+	Space    string `yaml:"space"`     // coil, discrete, holding, input
+	Address  uint16 `yaml:"address"`   // zero-based
+	UnitPlus int    `yaml:"unit_plus"` // added to the device's address
+	Type     string `yaml:"type"`      // u16 (default) s16 u32 s32 u64 s64 f32 f64 bit
+	Order    string `yaml:"order"`     // HL (default): high word first; LH: low word first
+	Bits     uint64 `yaml:"bits"`      // these bits of the raw value, packed together
+
+	Scale     float64  `yaml:"scale"` // value = raw*scale + offset; default 1
+	Offset    float64  `yaml:"offset"`
+	Decimals  *Lookup  `yaml:"decimals"`
+	UnitFrom  *Lookup  `yaml:"unit_from"`
+	Invert    bool     `yaml:"invert"`
+	States    string   `yaml:"states"`
+	StatusOf  string   `yaml:"status_of"` // the state point that vouches for this one
+	Sentinels []uint64 `yaml:"sentinels"`
+	Min       *float64 `yaml:"min"`
+	Max       *float64 `yaml:"max"`
+	Write     *Write   `yaml:"write"`
+}
+
+// Kind is the kind of value the point has: that of its role.
+func (p Point) Kind() point.Kind { return point.Roles[p.Role].Kind }
+
+// Lookup is a code in a register beside the value, and what it stands for: a
+// power of ten to divide by (decimals) or a factor to the point's unit (unit_from).
+type Lookup struct {
+	Space   string             `yaml:"space"` // default: the point's
+	Address uint16             `yaml:"address"`
+	Bits    uint64             `yaml:"bits"`
+	Map     map[uint64]float64 `yaml:"map"`
+}
+
+// Write is how an output is commanded.
+type Write struct {
+	Address uint16 `yaml:"address"` // a level, in the point's own space
+	// PulseAddress takes a pulse that the module times itself, in steps of
+	// 100 ms up to PulseMax, so that a gateway that dies leaves nothing energised.
+	PulseAddress *uint16       `yaml:"pulse_address"`
+	PulseMax     time.Duration `yaml:"pulse_max"`
+}
+
+// Variation is what differs in one firmware or fitting of the model.
+type Variation struct {
+	Names  Bilingual        `yaml:"names"`
+	Points map[string]Patch `yaml:"points"`
+}
+
+// Patch replaces what it states of a point.
+type Patch struct {
+	Unit     *point.Unit `yaml:"unit"`
+	Order    *string     `yaml:"order"`
+	Scale    *float64    `yaml:"scale"`
+	UnitFrom *Lookup     `yaml:"unit_from"`
+}
+
+// Names returns the names of the shipped profiles.
+func Names() []string {
+	files, err := fs.Glob(shipped, "*.yaml")
+	if err != nil {
+		return nil // only a bad pattern, and this one is constant
+	}
+	for i, f := range files {
+		files[i] = strings.TrimSuffix(f, ".yaml")
+	}
+	return files
+}
+
+// Load returns a shipped profile.
+func Load(name string) (Profile, error) {
+	data, err := shipped.ReadFile(name + ".yaml")
+	if err != nil {
+		return Profile{}, fmt.Errorf("unknown profile %q, %s", name, strict.OneOf(name, Names()))
+	}
+	return Parse(path.Join("firmware-profiles", name+".yaml"), data)
+}
+
+// LoadFile reads a profile that is not shipped.
+func LoadFile(file string) (Profile, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return Profile{}, fmt.Errorf("read profile: %w", err)
+	}
+	return Parse(file, data)
+}
+
+// Parse decodes and checks one profile. The error is a strict.Errors.
+func Parse(file string, data []byte) (Profile, error) {
+	var p Profile
+	d := strict.Decode(file, data, &p)
+	p.fill()
+	p.check(d, strings.TrimSuffix(filepath.Base(file), ".yaml"))
+	if err := d.Err(); err != nil {
+		return Profile{}, err
+	}
+	p.Points = expand(p.Points)
+	return p, nil
+}
+
+// fill puts the defaults in, so that nobody downstream knows them.
+func (p *Profile) fill() {
+	p.Link.Addresses = max(p.Link.Addresses, 1)
+	for i := range p.Points {
+		pt := &p.Points[i]
+		if pt.Type == "" {
+			pt.Type = "u16"
+			if pt.Space == "coil" || pt.Space == "discrete" {
+				pt.Type = "bit"
+			}
+		}
+		if pt.Order == "" {
+			pt.Order = "HL"
+		}
+		if pt.Scale == 0 {
+			pt.Scale = 1
+		}
+		for _, l := range []*Lookup{pt.Decimals, pt.UnitFrom} {
+			if l != nil && l.Space == "" {
+				l.Space = pt.Space
+			}
+		}
+	}
+	for _, v := range p.Variants {
+		for name, patch := range v.Points {
+			if patch.UnitFrom != nil && patch.UnitFrom.Space == "" {
+				for _, pt := range p.Points {
+					if pt.Name == name {
+						patch.UnitFrom.Space = pt.Space
+					}
+				}
+			}
+		}
+	}
+}
+
+// expand writes rows of points out.
+func expand(points []Point) []Point {
+	var out []Point
+	for _, p := range points {
+		if p.Count == 0 {
+			out = append(out, p)
+			continue
+		}
+		for n := range p.Count {
+			one := p
+			one.Count = 0
+			step := uint16(n * widths[p.Type])
+			one.Name = p.Name + strconv.Itoa(n+1)
+			one.Names = Bilingual{ZH: p.Names.ZH + strconv.Itoa(n+1), EN: p.Names.EN + " " + strconv.Itoa(n+1)}
+			one.Address += step
+			if p.Write != nil {
+				w := *p.Write
+				w.Address += step
+				if w.PulseAddress != nil {
+					at := *w.PulseAddress + step
+					w.PulseAddress = &at
+				}
+				one.Write = &w
+			}
+			out = append(out, one)
+		}
+	}
+	return out
+}
+
+// With returns the profile as the named variant has it; "" is the model as it is.
+func (p Profile) With(variant string) (Profile, error) {
+	if variant == "" {
+		return p, nil
+	}
+	v, ok := p.Variants[variant]
+	if !ok {
+		return Profile{}, fmt.Errorf("profile %s has no variant %q", p.Model, variant)
+	}
+	points := make([]Point, len(p.Points))
+	for i, pt := range p.Points {
+		points[i] = v.Points[pt.Name].apply(pt)
+	}
+	p.Points = points
+	return p, nil
+}
+
+func (c Patch) apply(p Point) Point {
+	if c.Unit != nil {
+		p.Unit = *c.Unit
+	}
+	if c.Order != nil {
+		p.Order = *c.Order
+	}
+	if c.Scale != nil {
+		p.Scale = *c.Scale
+	}
+	if c.UnitFrom != nil {
+		p.UnitFrom = c.UnitFrom
+	}
+	return p
+}
+
+// Point returns the point of that name.
+func (p Profile) Point(name string) (Point, bool) {
+	for _, pt := range p.Points {
+		if pt.Name == name {
+			return pt, true
+		}
+	}
+	return Point{}, false
+}
+
+// PointNames lists the profile's points in order.
+func (p Profile) PointNames() []string {
+	names := make([]string, len(p.Points))
+	for i, pt := range p.Points {
+		names[i] = pt.Name
+	}
+	return names
+}
