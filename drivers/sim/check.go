@@ -1,0 +1,182 @@
+package sim
+
+import (
+	"fmt"
+	"regexp"
+
+	"github.com/goccy/go-yaml/ast"
+)
+
+// listenerName is what may stand before the slash of a unit's name.
+var listenerName = regexp.MustCompile(`^[a-z0-9-]+$`)
+
+// checker collects everything a scenario has wrong, each with its position.
+type checker struct {
+	file string
+	tree *ast.File
+	errs []error
+}
+
+func (c *checker) fail(at, format string, args ...any) {
+	line, col := position(c.tree, at)
+	c.errs = append(c.errs, fmt.Errorf("%s:%d:%d: %s", c.file, line, col, fmt.Sprintf(format, args...)))
+}
+
+func (c *checker) scenario(sc *Scenario) {
+	if len(sc.Listeners) == 0 {
+		c.fail("$.listeners", "listeners: none; give at least one with tcp or pty")
+	}
+	listeners := make(map[string]bool)
+	for i, l := range sc.Listeners {
+		c.listener(fmt.Sprintf("$.listeners[%d]", i), l, listeners)
+	}
+	units := make(map[string]map[Space]map[uint16]uint16)
+	for i := range sc.Units {
+		c.unit(fmt.Sprintf("$.units[%d]", i), &sc.Units[i], listeners, units)
+	}
+	for i := range sc.Steps {
+		at := fmt.Sprintf("$.steps[%d]", i)
+		s := &sc.Steps[i]
+		if tables, ok := units[s.Unit]; ok {
+			c.step(at, s, tables)
+		} else {
+			c.fail(at+".unit", "unit %q: no such unit; want listener/id of one under units", s.Unit)
+		}
+		if sc.Period > 0 && s.end() >= sc.Period {
+			c.fail(at, "step ends at %s, not before the period of %s", s.end(), sc.Period)
+		}
+	}
+	for i := range sc.Noise {
+		at := fmt.Sprintf("$.noise[%d]", i)
+		if tables, ok := units[sc.Noise[i].Unit]; ok {
+			c.noise(at, &sc.Noise[i], tables)
+		} else {
+			c.fail(at+".unit", "unit %q: no such unit; want listener/id of one under units", sc.Noise[i].Unit)
+		}
+	}
+}
+
+func (c *checker) listener(at string, l Listener, seen map[string]bool) {
+	if !listenerName.MatchString(l.Name) {
+		c.fail(at+".name", "name %q: want letters a-z, digits and '-'", l.Name)
+	}
+	if seen[l.Name] {
+		c.fail(at+".name", "name %q is taken by another listener", l.Name)
+	}
+	seen[l.Name] = true
+	if (l.TCP == nil) == (l.PTY == nil) {
+		c.fail(at, "give either tcp: host:port or pty: path")
+	}
+}
+
+func (c *checker) unit(at string, u *Unit, listeners map[string]bool, units map[string]map[Space]map[uint16]uint16) {
+	if !listeners[u.Listener] {
+		c.fail(at+".listener", "listener %q: no such listener", u.Listener)
+	}
+	if u.ID < 1 || u.ID > 247 {
+		c.fail(at+".id", "id %d: want 1 to 247", u.ID)
+	}
+	name := unitName(u.Listener, u.ID)
+	if units[name] != nil {
+		c.fail(at+".id", "unit %s is given twice", name)
+	}
+	tables := make(map[Space]map[uint16]uint16)
+	for space, cells := range u.spaces() {
+		tables[space] = cells.flat()
+		c.bits(at+"."+string(space), space, cells)
+	}
+	units[name] = tables
+	if p := u.Pulse; p != nil {
+		if p.Step <= 0 || p.Coils == 0 {
+			c.fail(at+".pulse", "pulse: want at, coils above 0 and step above 0")
+		}
+		for i := range p.Coils {
+			if _, ok := tables[Coil][i]; !ok {
+				c.fail(at+".pulse", "pulse: coil %d does not exist", i)
+				break
+			}
+		}
+	}
+}
+
+// bits refuses a coil or discrete input that is neither 0 nor 1.
+func (c *checker) bits(at string, space Space, cells Cells) {
+	if space != Coil && space != Discrete {
+		return
+	}
+	for _, cell := range cells {
+		if cell.Value > 1 {
+			c.fail(at, "%s %d: want 0 or 1, not %d", space, cell.Address, cell.Value)
+		}
+	}
+}
+
+func (c *checker) step(at string, s *Step, tables map[Space]map[uint16]uint16) {
+	if s.At < 0 {
+		c.fail(at+".at", "at %s: before the start", s.At)
+	}
+	kinds := 0
+	for _, given := range []bool{s.Set != nil, s.Ramp != nil, s.Silent != 0} {
+		if given {
+			kinds++
+		}
+	}
+	if kinds != 1 {
+		c.fail(at, "give exactly one of set, ramp and silent")
+	}
+	if s.Silent < 0 {
+		c.fail(at+".silent", "silent %s: want a time above 0", s.Silent)
+	}
+	if s.For < 0 || s.For > 0 && s.Set == nil {
+		c.fail(at+".for", "for %s: want a time above 0, beside set", s.For)
+	}
+	for space, cells := range s.Set {
+		c.bits(at+".set", space, cells)
+		for _, cell := range cells {
+			c.exists(at+".set", space, cell.Address, tables)
+		}
+	}
+	if r := s.Ramp; r != nil {
+		c.exists(at+".ramp.address", r.Space, r.Address, tables)
+		if r.Every <= 0 || r.Over < r.Every {
+			c.fail(at+".ramp", "ramp: want every above 0 and over not below it")
+		}
+		if r.Space == Coil || r.Space == Discrete {
+			c.fail(at+".ramp.space", "space %s: a bit cannot ramp", r.Space)
+		}
+	}
+}
+
+func (c *checker) noise(at string, n *Noise, tables map[Space]map[uint16]uint16) {
+	words := uint16(1)
+	switch n.Type {
+	case "u16":
+		if n.Base-n.Spread < 0 || n.Base+n.Spread > 0xFFFF {
+			c.fail(at+".base", "base %g ± %g does not fit one register", n.Base, n.Spread)
+		}
+	case "f32":
+		words = 2
+	default:
+		c.fail(at+".type", "type %q: want u16 or f32", n.Type)
+	}
+	if n.Space == Coil || n.Space == Discrete {
+		c.fail(at+".space", "space %s: a bit has no noise", n.Space)
+	}
+	for i := range words {
+		c.exists(at+".address", n.Space, n.Address+i, tables)
+	}
+	if n.Every <= 0 || n.Spread < 0 {
+		c.fail(at, "noise: want every above 0 and spread not below 0")
+	}
+}
+
+func (c *checker) exists(at string, space Space, addr uint16, tables map[Space]map[uint16]uint16) {
+	table, ok := tables[space]
+	if !ok {
+		c.fail(at, "space %q: want coil, discrete, holding or input", space)
+		return
+	}
+	if _, ok := table[addr]; !ok {
+		c.fail(at, "%s %d: the unit has no such address", space, addr)
+	}
+}
