@@ -1,0 +1,191 @@
+// Package app wires the edge daemon: it alone knows every part.
+//
+// It guarantees: parts start from the back of the path to the front (the store
+// first, the buses last) and stop in reverse; a part that cannot do its work
+// (no store, no port, no serial device, no cloud) costs only itself and is
+// reported with a hint, while everything else goes on; the service manager's
+// watchdog is fed only by the loop that carries readings through rules to
+// alarms, and only while every bus moves.
+package app
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"gatehouse/edge/internal/alarm"
+	"gatehouse/edge/internal/clock"
+	"gatehouse/edge/internal/config"
+	"gatehouse/edge/internal/notify"
+	"gatehouse/edge/internal/store"
+	"gatehouse/edge/internal/systemd"
+	"gatehouse/edge/internal/table"
+	"gatehouse/edge/internal/telemetry"
+	"gatehouse/edge/internal/uplink"
+	"gatehouse/edge/internal/web"
+	"gatehouse/protocol/point"
+	"gatehouse/protocol/wire"
+)
+
+// Options is what Run needs.
+type Options struct {
+	ConfigPath string
+	Version    string
+	Log        *slog.Logger
+	// MetricsBound, if set, is told where /metrics is served once it is.
+	MetricsBound func(net.Addr)
+}
+
+// Run runs the daemon until ctx ends. It fails only when the configuration
+// does, or when another daemon runs on the same store.
+func Run(ctx context.Context, o Options) error {
+	plan, err := config.Load(o.ConfigPath)
+	if err != nil {
+		return err
+	}
+	for _, w := range plan.Warnings {
+		o.Log.Warn(w.Error())
+	}
+	limitMemory()
+	clk, err := clock.New()
+	if err != nil {
+		return fmt.Errorf("read the system's clocks: %w", err)
+	}
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	manager := systemd.FromEnv()
+	parts := &tasks{log: o.Log}
+	defer parts.stop()
+
+	st, unstored := openStore(plan, clk, reg, o.Log)
+	parts.onStop("store", st.Close)
+
+	buses, err := newBuses(plan, reg, o.Log)
+	if err != nil {
+		return err
+	}
+	sirens, err := newSirens(plan, buses, o.Log)
+	if err != nil {
+		return err
+	}
+	tel := telemetry.New(telemetry.Options{
+		Flush: plan.Config.Cloud.Flush, Points: telemetryPoints(plan), Append: st.Append, Record: clk.NewRecord, Log: o.Log,
+	})
+	chain := &chain{buses: buses, manager: manager}
+	tab, err := table.New(table.Options{
+		Limits:    silenceLimits(plan),
+		Followers: []func([]point.Reading){chain.observe, tel.Observe},
+		Ticks:     []func(time.Time){chain.tick},
+		Now:       clk.Now, Log: o.Log, Registerer: reg,
+	})
+	if err != nil {
+		return err
+	}
+	alarms, err := alarm.New(alarm.Options{
+		Rules: plan.Rules, Lookup: tab, Journal: st, Outputs: outputs(sirens, o.Log), Record: clk.NewRecord, Now: clk.Now, Log: o.Log, Registerer: reg,
+	})
+	if err != nil {
+		return err
+	}
+	chain.alarms = alarms
+	for _, s := range sirens {
+		s.Resume(alarms.List())
+	}
+	control, err := openControl(plan, alarms, tab, unstored, o.Log)
+	if err != nil {
+		return err
+	}
+	up, err := newUplink(plan, clk, st, reg, o.Log)
+	if err != nil {
+		return err
+	}
+
+	parts.run(ctx, "alarm journal", alarms.Run)
+	if up != nil {
+		parts.run(ctx, "uplink", up.Run)
+	}
+	parts.run(ctx, "telemetry", tel.Run)
+	parts.run(ctx, "point table", tab.Run)
+	for _, b := range buses.list {
+		b.follow(tab.Put)
+		parts.run(ctx, "bus "+b.id, b.bus.Run)
+	}
+	for _, s := range sirens {
+		parts.run(ctx, "siren", s.Run)
+	}
+	if control != nil {
+		parts.run(ctx, "control socket", control.Run)
+	}
+	metrics, err := web.NewMetrics(web.MetricsOptions{
+		Listen: plan.Config.Metrics.Listen, Gatherer: reg, Log: o.Log, Bound: o.MetricsBound,
+		Ready: func() error { return ready(unstored, buses) },
+	})
+	if err != nil {
+		return err
+	}
+	parts.run(ctx, "metrics", metrics.Run)
+
+	alarms.System(unstoredDef(), unstored != nil, reason(unstored))
+	announce(st, clk, plan, o)
+	if err := manager.Ready(); err != nil {
+		o.Log.Warn("the service manager cannot be told that the gateway is ready", "err", err)
+	}
+	o.Log.Info("gateway runs", "id", plan.Config.Gateway.ID, "version", o.Version, "buses", len(plan.Buses),
+		"devices", len(plan.Config.Devices), "points", len(plan.Points), "rules", len(plan.Rules))
+	<-ctx.Done()
+	_ = manager.Stopping() // going down all the same
+	o.Log.Info("gateway stops")
+	return nil
+}
+
+// announce puts the start on record for the cloud.
+func announce(st *store.Store, clk *clock.Clock, plan config.Plan, o Options) {
+	note := wire.Note{Text: "gateway started", Attrs: map[string]string{"version": o.Version, "compound": plan.Config.Gateway.Compound}}
+	body, err := note.Encode()
+	if err == nil {
+		err = st.Commit("gateway/started", []byte(o.Version), clk.NewRecord(wire.LaneEvent, wire.KindGatewayStarted, body))
+	}
+	if err != nil {
+		o.Log.Warn("the start could not be put on record", "err", err)
+	}
+}
+
+// openControl opens the control socket beside the store. Without a directory
+// there is none; the daemon then runs without the commands.
+func openControl(plan config.Plan, alarms *alarm.Manager, tab *table.Table, unstored error, log *slog.Logger) (*web.Control, error) {
+	c, err := web.ListenControl(web.ControlOptions{
+		Path: filepath.Join(plan.Config.Store.Dir, web.SocketName), Alarms: alarms, Points: tab, Info: plan.Points, Log: log,
+	})
+	if err != nil && unstored != nil {
+		log.Error("the gatehouse commands cannot reach this daemon", "err", err)
+		return nil, nil
+	}
+	return c, err
+}
+
+// newUplink returns nil when no broker is configured: a gateway may run alone.
+func newUplink(plan config.Plan, clk *clock.Clock, st *store.Store, reg prometheus.Registerer, log *slog.Logger) (*uplink.Uplink, error) {
+	cloud := plan.Config.Cloud
+	if cloud.Broker == "" {
+		log.Warn("no cloud.broker is configured: alarms stay on this box")
+		return nil, nil
+	}
+	return uplink.New(uplink.Options{
+		Gateway: plan.Config.Gateway.ID, Broker: cloud.Broker, Secret: plan.Secret, CAFile: cloud.CAFile, Lanes: st,
+		Log: log, Registerer: reg, Now: clk.Now, OnCloudTime: clk.CloudTime,
+	})
+}
+
+func outputs(sirens []*notify.Siren, log *slog.Logger) []alarm.Output {
+	out := make([]alarm.Output, 0, len(sirens)+1)
+	for _, s := range sirens {
+		out = append(out, s)
+	}
+	return append(out, notify.Log{Log: log})
+}

@@ -1,0 +1,64 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"gatehouse/edge/app"
+	"gatehouse/edge/internal/config"
+)
+
+func runCommand(s Streams) *cobra.Command {
+	var path, format string
+	var verbose bool
+	cmd := &cobra.Command{
+		Use:   "run --config gateway.yaml",
+		Short: "run the gateway until it is told to stop",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log, err := logger(s, format, verbose)
+			if err != nil {
+				return err
+			}
+			err = app.Run(cmd.Context(), app.Options{ConfigPath: path, Version: version(), Log: log})
+			return printProblems(s, err)
+		},
+	}
+	configFlag(cmd, &path)
+	cmd.Flags().StringVar(&format, "log-format", "text", "text or json")
+	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "log more")
+	return cmd
+}
+
+func configFlag(cmd *cobra.Command, path *string) {
+	cmd.Flags().StringVar(path, "config", "/etc/gatehouse/gateway.yaml", "the gateway's configuration")
+}
+
+func logger(s Streams, format string, verbose bool) (*slog.Logger, error) {
+	o := &slog.HandlerOptions{}
+	if verbose {
+		o.Level = slog.LevelDebug
+	}
+	switch format {
+	case "text":
+		return slog.New(slog.NewTextHandler(s.Err, o)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(s.Err, o)), nil
+	}
+	return nil, usageError{fmt.Errorf("--log-format %q: want text or json", format)}
+}
+
+// printProblems prints what is wrong with a configuration, a line each.
+func printProblems(s Streams, err error) error {
+	var problems config.Errors
+	if !errors.As(err, &problems) {
+		return err
+	}
+	for _, p := range problems {
+		fmt.Fprintln(s.Err, p.Error())
+	}
+	return errFound
+}
