@@ -1,0 +1,280 @@
+// Package bus owns physical links: one goroutine per serial port, serial
+// server or Modbus TCP endpoint, in which every driver call on that link runs.
+//
+// It guarantees: at most one request is in flight on a link; timing, retries,
+// back-off and fairness live here and nowhere else; jobs run earliest deadline
+// first, life safety before the rest, and a slot that was missed is skipped,
+// never made up in a burst; a device that does not answer is asked at most once
+// per cycle, and never while a life-safety job is due; a port that is missing,
+// refused or dropped is opened again for ever, with jittered back-off, and a
+// storm of such failures is one log line; steady-state polling does not
+// allocate.
+//
+// A reply that comes too late is never taken for the reply to another request.
+// With Modbus TCP the transaction id sees to that. Elsewhere the line is
+// drained before each request, and a device that let a request time out is left
+// alone for another timeout (four, once it is demoted): only a reply later than
+// that, of the same device, function and length, could not be told apart.
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"gatehouse/drivers"
+	"gatehouse/protocol/point"
+)
+
+// Options describe one bus.
+type Options struct {
+	ID      string
+	Link    string          // see ParseLink
+	Framing drivers.Framing // default RTU on a serial line, TCP on a TCP link
+	Timeout time.Duration   // until a reply is complete; default 1 s, 2 s below 4800 baud
+	Gap     time.Duration   // silence before a request; default 3.5 characters
+	Retries int             // further attempts before a poll has failed
+
+	Log        *slog.Logger
+	Registerer prometheus.Registerer // nil: metrics are kept, not published
+	Now        func() time.Time      // default time.Now
+
+	// Emit takes one batch per finished job, in the bus goroutine; the slice is
+	// used again after it returns.
+	Emit func([]point.Reading)
+	// Beat is called after every exchange or failed attempt, and at least every
+	// five seconds: the sign that this bus is not stuck.
+	Beat func()
+}
+
+// Timing is a device's own pace; zero means the bus's.
+type Timing struct {
+	Timeout time.Duration
+	Gap     time.Duration
+}
+
+// Bus is one physical link and the devices on it.
+type Bus struct {
+	opts    Options
+	link    Link
+	line    line
+	metrics *metrics
+	writes  chan writeRequest
+	ended   chan struct{} // closed when Run is about to return
+
+	// All below belongs to the goroutine of Run.
+	devices   []*device
+	jobs      []*job
+	current   *device // whose request is in flight
+	batch     []point.Reading
+	collect   func(point.Reading)
+	rx        [rxSize]byte
+	lastByte  time.Time // when the line was last busy
+	timer     *time.Timer
+	base      time.Time // the grid of periods starts here
+	cycle     time.Duration
+	nextProbe time.Time
+	probed    int // index of the device probed last
+	redial    redial
+}
+
+// New checks the options and parses the link; it does no I/O.
+func New(opts Options) (*Bus, error) {
+	link, err := ParseLink(opts.Link)
+	if err != nil {
+		return nil, fmt.Errorf("bus %s: %w", opts.ID, err)
+	}
+	if err := opts.complete(link); err != nil {
+		return nil, fmt.Errorf("bus %q: %w", opts.ID, err)
+	}
+	m, err := newMetrics(opts.Registerer, opts.ID)
+	if err != nil {
+		return nil, fmt.Errorf("bus %s: %w", opts.ID, err)
+	}
+	b := &Bus{
+		opts:    opts,
+		link:    link,
+		metrics: m,
+		writes:  make(chan writeRequest, 16),
+		ended:   make(chan struct{}),
+		cycle:   max(time.Second, 4*opts.Timeout),
+	}
+	if link.Serial {
+		b.line = &serialLine{link: link}
+	} else {
+		b.line = newTCPLine(link.Address)
+	}
+	b.collect = func(r point.Reading) { b.batch = append(b.batch, r) }
+	return b, nil
+}
+
+// complete fills in defaults and reports every fault.
+func (o *Options) complete(link Link) error {
+	var errs []error
+	if o.ID == "" {
+		errs = append(errs, errors.New("no id"))
+	}
+	if o.Emit == nil {
+		errs = append(errs, errors.New("nobody takes the readings (Emit)"))
+	}
+	if o.Timeout < 0 || o.Gap < 0 || o.Retries < 0 {
+		errs = append(errs, errors.New("timeout, gap and retries cannot be negative"))
+	}
+	switch {
+	case o.Framing == "" && link.Serial:
+		o.Framing = drivers.RTU
+	case o.Framing == "":
+		o.Framing = drivers.TCP
+	case o.Framing == drivers.TCP && link.Serial:
+		errs = append(errs, errors.New("framing tcp on a serial line: use rtu"))
+	case o.Framing != drivers.RTU && o.Framing != drivers.TCP:
+		errs = append(errs, fmt.Errorf("framing %q: want rtu or tcp", o.Framing))
+	}
+	if o.Timeout == 0 {
+		o.Timeout = time.Second
+		if link.Baud > 0 && link.Baud < 4800 {
+			o.Timeout = 2 * time.Second
+		}
+	}
+	if o.Gap == 0 && o.Framing == drivers.RTU {
+		o.Gap = frameGap(link)
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Beat == nil {
+		o.Beat = func() {}
+	}
+	return errors.Join(errs...)
+}
+
+// frameGap is the silence between RTU frames: 3.5 characters of 11 bits, and
+// 1.75 ms above 19200 baud (MODBUS over Serial Line V1.02, 2.5.1.1).
+func frameGap(link Link) time.Duration {
+	baud := link.Baud
+	if baud == 0 {
+		baud = 9600 // behind a serial server, as most are
+	}
+	if baud > 19200 {
+		return 1750 * time.Microsecond
+	}
+	return 7 * 11 * time.Second / 2 / time.Duration(baud)
+}
+
+// Link returns what the factory of one device's driver gets.
+func (b *Bus) Link(t Timing) drivers.Link {
+	if t.Timeout == 0 {
+		t.Timeout = b.opts.Timeout
+	}
+	if t.Gap == 0 {
+		t.Gap = b.opts.Gap
+	}
+	return &deviceLink{bus: b, timing: t}
+}
+
+// Attach puts a device on the bus. It must not be called once Run was.
+func (b *Bus) Attach(id string, d drivers.Driver) error {
+	if slices.ContainsFunc(b.devices, func(other *device) bool { return other.id == id }) {
+		return fmt.Errorf("bus %s: device %s is attached twice", b.opts.ID, id)
+	}
+	dev := &device{id: id, driver: d, metrics: b.metrics.device(b.opts.ID, id)}
+	dev.writer, _ = d.(drivers.Writer)
+	for i, spec := range d.Jobs() {
+		if spec.Every <= 0 {
+			return fmt.Errorf("bus %s: device %s: job %d has no period", b.opts.ID, id, i)
+		}
+		j := &job{dev: dev, index: i, every: spec.Every, critical: spec.Critical, size: spec.TxBytes + spec.RxBytes}
+		dev.jobs = append(dev.jobs, j)
+	}
+	b.devices = append(b.devices, dev)
+	b.jobs = append(b.jobs, dev.jobs...)
+	return nil
+}
+
+// Run polls until ctx ends; no fault of a port or device ends it. It closes
+// the attached drivers before it returns what they had to say about that.
+func (b *Bus) Run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, b.line.interrupt)
+	defer stop()
+	b.start()
+	for ctx.Err() == nil {
+		b.step(ctx)
+	}
+	b.timer.Stop()
+	b.line.shut()
+	close(b.ended)
+	b.metrics.forget(b.opts.ID)
+	var errs []error
+	for _, dev := range b.devices {
+		if err := dev.driver.Close(); err != nil {
+			errs = append(errs, fmt.Errorf("closing device %s: %w", dev.id, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// start lays the grid of periods and says so if the plan does not fit the line.
+func (b *Bus) start() {
+	now := b.opts.Now()
+	// Whole minutes of the wall clock: buses started at different moments still
+	// wake together. The monotonic reading stays, so a clock step moves nothing.
+	b.base = now.Add(-time.Duration(now.UnixNano() % int64(time.Minute)))
+	for _, j := range b.jobs {
+		j.due = b.gridBefore(now, j.every)
+	}
+	b.timer = time.NewTimer(0)
+	budget := b.Budget()
+	b.metrics.budget.Set(budget.Ratio)
+	if budget.Ratio > 1 {
+		b.opts.Log.Warn("the poll plan does not fit the line", "bus", b.opts.ID, "link", b.link.String(),
+			"budget", budget.Ratio, "hint", budget.hint())
+	}
+}
+
+// step does the one most urgent thing.
+func (b *Bus) step(ctx context.Context) {
+	select {
+	case w := <-b.writes:
+		b.write(ctx, w)
+		return
+	default:
+	}
+	now := b.opts.Now()
+	if !b.line.isOpen() {
+		if wait := b.redial.at; now.Before(wait) {
+			b.wait(ctx, now, wait)
+			return
+		}
+		b.connect(ctx)
+		return
+	}
+	task, wake := b.pick(now)
+	switch {
+	case task.job != nil:
+		b.poll(ctx, task.job, now)
+	case task.probe != nil:
+		b.probe(ctx, task.probe, now)
+	default:
+		b.wait(ctx, now, wake)
+	}
+}
+
+// wait sleeps until a moment, a write, or the next beat.
+func (b *Bus) wait(ctx context.Context, now, until time.Time) {
+	b.timer.Reset(min(until.Sub(now), patience))
+	select {
+	case <-ctx.Done():
+	case w := <-b.writes:
+		b.write(ctx, w)
+	case <-b.timer.C:
+	}
+	b.opts.Beat()
+}

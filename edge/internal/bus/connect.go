@@ -1,0 +1,88 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"math/rand/v2"
+	"syscall"
+	"time"
+
+	"go.bug.st/serial"
+)
+
+// Bounds of the time between two attempts to open a link.
+const (
+	redialFirst = 200 * time.Millisecond
+	redialMax   = 5 * time.Second
+)
+
+// redial is the state of a link that does not open.
+type redial struct {
+	failures int
+	since    time.Time // of the first failure
+	at       time.Time // not before
+}
+
+// after counts a failure and sets the next attempt: doubling, and jittered so
+// that links which failed together do not come back together.
+func (r *redial) after(now time.Time) {
+	if r.failures == 0 {
+		r.since = now
+	}
+	delay := min(redialFirst<<min(r.failures, 10), redialMax)
+	r.failures++
+	r.at = now.Add(delay/2 + rand.N(delay/2))
+}
+
+// connect opens the link once. One line is logged when a storm of failures
+// begins and one when it is over.
+func (b *Bus) connect(ctx context.Context) {
+	err := b.line.open(ctx)
+	b.opts.Beat()
+	now := b.opts.Now()
+	switch {
+	case err == nil:
+		b.metrics.up.Set(1)
+		b.metrics.connects.Inc()
+		if b.redial.failures > 0 {
+			b.opts.Log.Info("link is back", "bus", b.opts.ID, "link", b.link.String(),
+				"attempts", b.redial.failures, "away", now.Sub(b.redial.since).Round(time.Millisecond))
+		}
+		b.redial = redial{}
+		b.lastByte = now
+	case ctx.Err() != nil:
+	default:
+		b.redial.after(now)
+		if b.redial.failures > 1 {
+			return
+		}
+		b.metrics.up.Set(0)
+		for _, dev := range b.devices {
+			dev.up = false
+			dev.metrics.up.Set(0)
+		}
+		b.opts.Log.Warn("link does not open, trying on", "bus", b.opts.ID, "link", b.link.String(),
+			"err", err, "hint", openHint(b.link, err))
+	}
+}
+
+// openHint says what a person can do about it.
+func openHint(link Link, err error) string {
+	var port *serial.PortError
+	isPort := errors.As(err, &port)
+	switch {
+	case link.Serial && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENXIO)):
+		return "no such device: plug the adapter in, and compare the path with ls -l /dev/serial/by-path"
+	case errors.Is(err, fs.ErrPermission), isPort && port.Code() == serial.PermissionDenied:
+		return "add the user of this service to the group dialout"
+	case isPort && port.Code() == serial.PortBusy:
+		return "another program holds the port: stop it (fuser -v PATH shows which)"
+	case isPort:
+		return "not a usable serial port: check path, baud, parity and stop"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "the host is there but nothing listens: check the port, and whether the device allows one more client"
+	default:
+		return "check address, cable, switch and power of the device"
+	}
+}

@@ -1,0 +1,32 @@
+package bus
+
+import (
+	"context"
+	"time"
+)
+
+// line is a physical link as the exchange sees it. All but interrupt are called
+// from the bus goroutine only.
+type line interface {
+	// open connects; it returns within a few seconds or when ctx ends.
+	open(ctx context.Context) error
+	isOpen() bool
+	// send writes tx whole.
+	send(tx []byte) error
+	// receive waits for bytes until a moment; 0 and nil mean that it passed, or
+	// that the patience of one wait (see patience) ran out before.
+	receive(buf []byte, until time.Time) (int, error)
+	// discard drops what has already arrived, without waiting, and says how much.
+	discard() (int, error)
+	// shut closes; the line can be opened again.
+	shut()
+	// interrupt makes a waiting call return soon; the line is not used after it.
+	interrupt()
+}
+
+// patience bounds one wait, so that a slow device does not look like a hung
+// bus to the watchdog, and a serial read sees the end of its context.
+const (
+	patience       = 4 * time.Second
+	serialPatience = 250 * time.Millisecond
+)

@@ -1,0 +1,88 @@
+package bus
+
+import (
+	"context"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"go.bug.st/serial"
+)
+
+// serialLine is a local port. It stays open through every fault of framing;
+// only an I/O error (an adapter pulled out) closes it.
+type serialLine struct {
+	link        Link
+	port        serial.Port
+	interrupted atomic.Bool
+	scratch     [512]byte
+}
+
+func (l *serialLine) open(context.Context) error {
+	mode := serial.Mode{BaudRate: l.link.Baud, DataBits: 8, Parity: serial.NoParity, StopBits: serial.OneStopBit}
+	switch l.link.Parity {
+	case ParityEven:
+		mode.Parity = serial.EvenParity
+	case ParityOdd:
+		mode.Parity = serial.OddParity
+	}
+	if l.link.StopBits == 2 {
+		mode.StopBits = serial.TwoStopBits
+	}
+	port, err := serial.Open(l.link.Address, &mode)
+	if err != nil {
+		return err
+	}
+	l.port = port
+	return nil
+}
+
+func (l *serialLine) isOpen() bool { return l.port != nil }
+
+// send empties the output queue first: a write has no deadline, and would
+// block for ever behind bytes that nobody takes.
+func (l *serialLine) send(tx []byte) error {
+	if err := l.port.ResetOutputBuffer(); err != nil {
+		return err
+	}
+	n, err := l.port.Write(tx)
+	if err == nil && n < len(tx) {
+		err = io.ErrShortWrite
+	}
+	return err
+}
+
+func (l *serialLine) receive(buf []byte, until time.Time) (int, error) {
+	if l.interrupted.Load() {
+		return 0, context.Canceled
+	}
+	wait := min(max(time.Until(until), 0), serialPatience)
+	if err := l.port.SetReadTimeout(wait); err != nil {
+		return 0, err
+	}
+	return l.port.Read(buf)
+}
+
+func (l *serialLine) discard() (int, error) {
+	if err := l.port.SetReadTimeout(0); err != nil {
+		return 0, err
+	}
+	total := 0
+	for range 64 {
+		n, err := l.port.Read(l.scratch[:])
+		total += n
+		if n == 0 || err != nil {
+			return total, err
+		}
+	}
+	return total, nil
+}
+
+func (l *serialLine) shut() {
+	if l.port != nil {
+		l.port.Close()
+		l.port = nil
+	}
+}
+
+func (l *serialLine) interrupt() { l.interrupted.Store(true) }

@@ -1,0 +1,197 @@
+package bus
+
+import (
+	"time"
+
+	"gatehouse/drivers"
+)
+
+// device is one slave and what is known of its health.
+type device struct {
+	id      string
+	driver  drivers.Driver
+	writer  drivers.Writer // nil if it cannot be commanded
+	jobs    []*job
+	metrics deviceMetrics
+
+	up       bool
+	demoted  bool
+	refusing bool
+	failures int       // attempts since its last answer
+	since    time.Time // of demotion
+	answered time.Time // last
+	// notBefore keeps the bus from asking again while a late reply to an
+	// earlier request could still be taken for the new one's.
+	notBefore time.Time
+}
+
+// job is one of a driver's jobs and its place in time.
+type job struct {
+	dev      *device
+	index    int
+	every    time.Duration
+	critical bool
+	size     int // bytes on the line, both ways
+
+	due      time.Time
+	attempts int       // failed ones in this slot
+	failedAt time.Time // when a slot last went by without an answer; zero after one
+}
+
+// deadline is when the next slot begins.
+func (j *job) deadline() time.Time { return j.due.Add(j.every) }
+
+// task is what to do next: a job, a probe, or neither.
+type task struct {
+	job   *job
+	probe *device
+}
+
+// pick chooses by class, then by earliest deadline: life-safety jobs, the one
+// probe of this cycle, all other jobs. With nothing to do it says when there
+// will be.
+func (b *Bus) pick(now time.Time) (task, time.Time) {
+	var best *job
+	wake := now.Add(patience)
+	for _, j := range b.jobs {
+		if j.dev.demoted {
+			continue
+		}
+		ready := j.due
+		if j.dev.notBefore.After(ready) {
+			ready = j.dev.notBefore
+		}
+		if ready.After(now) {
+			if ready.Before(wake) {
+				wake = ready
+			}
+			continue
+		}
+		if best == nil || j.before(best) {
+			best = j
+		}
+	}
+	if best != nil && best.critical {
+		return task{job: best}, now
+	}
+	dev, ready := b.pickProbe(now)
+	if dev != nil && !ready.After(now) {
+		return task{probe: dev}, now
+	}
+	if best != nil {
+		return task{job: best}, now
+	}
+	if dev != nil && ready.Before(wake) {
+		wake = ready
+	}
+	return task{}, wake
+}
+
+// before orders two due jobs.
+func (j *job) before(other *job) bool {
+	if j.critical != other.critical {
+		return j.critical
+	}
+	// A job that failed while its device answered others must not keep them waiting.
+	if failed := !j.failedAt.IsZero(); failed == other.failedAt.IsZero() {
+		return !failed
+	}
+	return j.deadline().Before(other.deadline())
+}
+
+// pickProbe takes the demoted devices in turn and says when the next may be asked.
+func (b *Bus) pickProbe(now time.Time) (*device, time.Time) {
+	var first *device
+	var ready time.Time
+	for i := range b.devices {
+		dev := b.devices[(b.probed+1+i)%len(b.devices)]
+		if !dev.demoted {
+			continue
+		}
+		at := b.nextProbe
+		if dev.notBefore.After(at) {
+			at = dev.notBefore
+		}
+		if first == nil || at.Before(ready) {
+			first, ready = dev, at
+		}
+		if !ready.After(now) {
+			break
+		}
+	}
+	return first, ready
+}
+
+// gridBefore is the last moment of a period's grid that is not after now.
+func (b *Bus) gridBefore(now time.Time, every time.Duration) time.Time {
+	return b.base.Add(now.Sub(b.base) / every * every)
+}
+
+// next moves a job to its first slot after now; missed ones are not made up.
+func (b *Bus) next(j *job, now time.Time) {
+	j.attempts = 0
+	j.due = j.deadline()
+	if !j.due.After(now) {
+		j.due = b.gridBefore(now, j.every).Add(j.every)
+	}
+}
+
+// succeeded notes an answer, be it a refusal.
+func (b *Bus) succeeded(j *job, now time.Time) {
+	j.failedAt = time.Time{}
+	b.next(j, now)
+	b.restore(j.dev, now)
+}
+
+// failed notes an attempt without an answer: the job is tried again, and then
+// its device demoted.
+func (b *Bus) failed(j *job, now time.Time, err error) {
+	dev := j.dev
+	j.attempts++
+	dev.failures++
+	if j.attempts <= b.opts.Retries {
+		return // due since before now, it comes first when the device may be asked again
+	}
+	alive := !j.failedAt.IsZero() && dev.answered.After(j.failedAt)
+	j.failedAt = now
+	if alive {
+		// The device answers others, only not this: ask it for this more rarely.
+		b.next(j, now.Add(b.cycle))
+		return
+	}
+	b.next(j, now)
+	b.demote(dev, now, err)
+}
+
+// demote takes a device out of the schedule, but for probes.
+func (b *Bus) demote(dev *device, now time.Time, err error) {
+	if dev.demoted {
+		return
+	}
+	dev.demoted, dev.since, dev.up = true, now, false
+	dev.metrics.up.Set(0)
+	if next := now.Add(b.cycle); b.nextProbe.Before(now) {
+		b.nextProbe = next
+	}
+	b.opts.Log.Warn("device does not answer", "bus", b.opts.ID, "device", dev.id, "err", err,
+		"hint", "check its power, the A/B wires, its address and the line settings; it is asked again until it answers")
+}
+
+// restore notes that a device answered; a demoted one is polled again at once.
+func (b *Bus) restore(dev *device, now time.Time) {
+	dev.failures, dev.answered = 0, now
+	if !dev.up {
+		dev.up = true
+		dev.metrics.up.Set(1)
+	}
+	if !dev.demoted {
+		return
+	}
+	dev.demoted = false
+	for _, j := range dev.jobs {
+		if j.due.After(now) {
+			j.due = now
+		}
+	}
+	b.opts.Log.Info("device answers again", "bus", b.opts.ID, "device", dev.id, "away", now.Sub(dev.since).Round(time.Millisecond))
+}
