@@ -3,8 +3,15 @@ package sim
 import (
 	"fmt"
 	"regexp"
+	"time"
 
 	"github.com/goccy/go-yaml/ast"
+)
+
+// Bounds that keep a slip of the pen from filling the memory.
+const (
+	minStep = time.Millisecond
+	maxRamp = 10000 // changes of one ramp
 )
 
 // listenerName is what may stand before the slash of a unit's name.
@@ -138,8 +145,8 @@ func (c *checker) step(at string, s *Step, tables map[Space]map[uint16]uint16) {
 	}
 	if r := s.Ramp; r != nil {
 		c.exists(at+".ramp.address", r.Space, r.Address, tables)
-		if r.Every <= 0 || r.Over < r.Every {
-			c.fail(at+".ramp", "ramp: want every above 0 and over not below it")
+		if r.Every < minStep || r.Over < r.Every || r.Over/r.Every > maxRamp {
+			c.fail(at+".ramp", "ramp: want every of %s at least, and over of 1 to %d times that", minStep, maxRamp)
 		}
 		if r.Space == Coil || r.Space == Discrete {
 			c.fail(at+".ramp.space", "space %s: a bit cannot ramp", r.Space)
@@ -165,8 +172,8 @@ func (c *checker) noise(at string, n *Noise, tables map[Space]map[uint16]uint16)
 	for i := range words {
 		c.exists(at+".address", n.Space, n.Address+i, tables)
 	}
-	if n.Every <= 0 || n.Spread < 0 {
-		c.fail(at, "noise: want every above 0 and spread not below 0")
+	if n.Every < minStep || n.Spread < 0 {
+		c.fail(at, "noise: want every of %s at least and spread not below 0", minStep)
 	}
 }
 
