@@ -59,6 +59,9 @@ func (p *Profile) check(d *strict.Doc, fileName string) {
 	if p.Timing.Timeout < 0 || p.Timing.Gap < 0 {
 		c.Fail("timing", "use positive durations", "is negative")
 	}
+	if p.Hole < 0 || p.Hole > 120 {
+		c.Fail("hole", "use 0 to 120", "%d addresses cannot be read over", p.Hole)
+	}
 	for i, pr := range p.Probes {
 		key := fmt.Sprintf("probes[%d]", i)
 		c.line(key, pr.Baud, pr.Parity, pr.Stop)

@@ -36,6 +36,9 @@ type Profile struct {
 	Driver string    `yaml:"driver"` // the folder in drivers/ that speaks to it
 	Link   Link      `yaml:"link"`
 	Timing Timing    `yaml:"timing"`
+	// Hole is how many addresses without a point one read may span; 0 unless a
+	// source shows the device answering such a read.
+	Hole int `yaml:"hole"`
 	// Probes are the questions that find the device on an unknown line, in the
 	// order they are worth asking.
 	Probes   []Probe              `yaml:"probes"`

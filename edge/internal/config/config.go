@@ -8,15 +8,41 @@
 package config
 
 import (
+	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"gatehouse/drivers"
 	"gatehouse/edge/internal/rule"
+	"gatehouse/firmware-profiles/strict"
 	"gatehouse/protocol/point"
 )
 
+// Problem is one finding in a file; String prints it.
+type Problem = strict.Problem
+
+// Errors is every problem of a file, sorted by position, one line each.
+type Errors = strict.Errors
+
 // Bytes is a size, written 1GiB, 512MiB or 4096.
 type Bytes int64
+
+// UnmarshalText reads a size.
+func (b *Bytes) UnmarshalText(text []byte) error {
+	digits, shift := string(text), 0
+	for i, unit := range []string{"KiB", "MiB", "GiB", "TiB"} {
+		if rest, ok := strings.CutSuffix(digits, unit); ok {
+			digits, shift = rest, 10*(i+1)
+		}
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(digits), 10, 64)
+	if err != nil || n < 0 || n > (1<<62)>>shift {
+		return fmt.Errorf("%q is no size, write it as 1GiB, 512MiB or 4096", text)
+	}
+	*b = Bytes(n << shift)
+	return nil
+}
 
 // Config is gateway.yaml, key by key.
 type Config struct {
@@ -100,6 +126,9 @@ type DevicePoint struct {
 	Zone    string     `yaml:"zone"`
 	Contact string     `yaml:"contact"` // no (default) or nc
 	Label   string     `yaml:"label"`   // wire label
+	// Pulse makes each command to an output a pulse that the module times
+	// itself; default: a level that stays until the next command.
+	Pulse time.Duration `yaml:"pulse"`
 }
 
 // Camera, Resident and Notifier are read and checked; the parts of the daemon
@@ -174,13 +203,4 @@ type DevicePlan struct {
 type Timing struct {
 	Timeout time.Duration
 	Gap     time.Duration
-}
-
-// Problem is one finding in a file.
-type Problem struct {
-	File      string
-	Line, Col int
-	Key       string
-	What      string
-	Hint      string
 }
