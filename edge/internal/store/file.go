@@ -1,0 +1,236 @@
+package store
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/bits"
+	"os"
+	"path/filepath"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
+
+	"gatehouse/protocol/wire"
+)
+
+// schema is the version of the layout of both files.
+const schema = 1
+
+// Buckets besides the lanes, which are called by their names.
+var (
+	bucketMeta  = []byte("meta")
+	bucketState = []byte("state")
+	bucketAcked = []byte("acked")
+	keySchema   = []byte("schema")
+	keyEpoch    = []byte("epoch")
+)
+
+const (
+	lockTimeout   = time.Second
+	maxFile32     = 512 << 20 // where addresses are scarce
+	memoryAlarms  = 8 << 20   // of a store without disk
+	memorySpool   = 8 << 20
+	alarmMap      = 16 << 20 // address space, not memory
+	spoolMap      = 64 << 20
+	pruneAtOnce   = 1000 // records; keeps a transaction small
+	dropAtOnce    = 4096
+	lanesFillFull = 0.95 // keys only ever grow, so pages need no room to grow
+)
+
+// file is one bbolt file with its lanes.
+type file struct {
+	name  string // without its folder: the label of its metrics
+	path  string
+	db    *bolt.DB
+	epoch uint64
+	lanes []*lane // in the order in which they give way when there is no room
+}
+
+// bucket of a lane. The names are those of the topics.
+func laneBucket(l wire.Lane) []byte { return []byte(l.String()) }
+
+func openFile(dir, name string, mapSize int, lanes ...wire.Lane) (*file, error) {
+	path := filepath.Join(dir, name)
+	f := &file{name: name, path: path}
+	err := guard(func() error {
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			if err := create(path, lanes); err != nil {
+				return err
+			}
+		}
+		if err := inspect(path); err != nil {
+			return err
+		}
+		o := options(mapSize)
+		if bits.UintSize == 32 {
+			o.MaxSize = maxFile32
+		}
+		return f.open(path, o)
+	})
+	if err != nil {
+		return nil, explain(path, err)
+	}
+	return f, nil
+}
+
+// openMemory opens a file that has no name and lives in memory.
+func openMemory(name string, size int, lanes ...wire.Lane) (*file, error) {
+	o := options(size)
+	o.MaxSize = size
+	o.NoSync, o.NoGrowSync = true, false
+	o.OpenFile = func(name string, _ int, _ os.FileMode) (*os.File, error) {
+		fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+		if err != nil {
+			return nil, fmt.Errorf("memfd_create: %w", err)
+		}
+		return os.NewFile(uintptr(fd), name), nil
+	}
+	f := &file{name: name, path: "memory:" + name}
+	db, err := bolt.Open(name, 0o600, o)
+	if err != nil {
+		return nil, explain(f.path, err)
+	}
+	f.db = db
+	if err := db.Update(func(tx *bolt.Tx) error { return initialise(tx, lanes) }); err != nil {
+		_ = db.Close()
+		return nil, explain(f.path, err)
+	}
+	f.epoch, err = f.readMeta()
+	return f, err
+}
+
+func options(mapSize int) *bolt.Options {
+	return &bolt.Options{Timeout: lockTimeout, NoFreelistSync: true, FreelistType: bolt.FreelistMapType, InitialMmapSize: mapSize}
+}
+
+// create makes the file whole before it gets its name: a file that bears the
+// name and lacks a part is damaged, never half made.
+func create(path string, lanes []wire.Lane) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	fresh := path + ".new"
+	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	db, err := bolt.Open(fresh, 0o600, options(0))
+	if err != nil {
+		return err
+	}
+	err = db.Update(func(tx *bolt.Tx) error { return initialise(tx, lanes) })
+	if err := errors.Join(err, db.Close()); err != nil {
+		return errors.Join(err, os.Remove(fresh))
+	}
+	if err := os.Rename(fresh, path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+func initialise(tx *bolt.Tx, lanes []wire.Lane) error {
+	names := [][]byte{bucketMeta, bucketState, bucketAcked}
+	for _, l := range lanes {
+		names = append(names, laneBucket(l))
+	}
+	for _, name := range names {
+		if _, err := tx.CreateBucket(name); err != nil {
+			return fmt.Errorf("create bucket %s: %w", name, err)
+		}
+	}
+	epoch := make([]byte, 8)
+	_, _ = rand.Read(epoch) // never fails
+	meta := tx.Bucket(bucketMeta)
+	return errors.Join(
+		meta.Put(keySchema, seal(binary.BigEndian.AppendUint32([]byte{version}, schema), 0, keySchema)),
+		meta.Put(keyEpoch, seal(append([]byte{version}, epoch...), 0, keyEpoch)))
+}
+
+// inspect looks at the schema without the power to change anything.
+func inspect(path string) error {
+	db, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true, Timeout: lockTimeout})
+	if err != nil {
+		return err
+	}
+	return errors.Join(db.View(checkSchema), db.Close())
+}
+
+func checkSchema(tx *bolt.Tx) error {
+	meta := tx.Bucket(bucketMeta)
+	if meta == nil {
+		return fmt.Errorf("%w: no schema in it", ErrDamaged)
+	}
+	b, err := unseal(keySchema, meta.Get(keySchema))
+	if err != nil {
+		return fmt.Errorf("schema: %w", err)
+	}
+	switch {
+	case len(b) != 4:
+		return fmt.Errorf("%w: schema of %d bytes", ErrDamaged, len(b))
+	case binary.BigEndian.Uint32(b) > schema:
+		return fmt.Errorf("%w: schema %d, this release knows %d", ErrNewer, binary.BigEndian.Uint32(b), schema)
+	}
+	return nil
+}
+
+func (f *file) open(path string, o *bolt.Options) (err error) {
+	if f.db, err = bolt.Open(path, 0o600, o); err != nil {
+		return err
+	}
+	if f.epoch, err = f.readMeta(); err != nil {
+		return errors.Join(err, f.db.Close())
+	}
+	return nil
+}
+
+func (f *file) readMeta() (epoch uint64, err error) {
+	err = f.db.View(func(tx *bolt.Tx) error {
+		if err := checkSchema(tx); err != nil {
+			return err
+		}
+		b, err := unseal(keyEpoch, tx.Bucket(bucketMeta).Get(keyEpoch))
+		if err != nil || len(b) != 8 {
+			return fmt.Errorf("%w: epoch", ErrDamaged)
+		}
+		epoch = binary.BigEndian.Uint64(b)
+		return nil
+	})
+	return epoch, err
+}
+
+func (f *file) view(fn func(*bolt.Tx) error) error {
+	return explain(f.path, guard(func() error { return f.db.View(fn) }))
+}
+
+func (f *file) update(fn func(*bolt.Tx) error) error {
+	return explain(f.path, guard(func() error { return f.db.Update(fn) }))
+}
+
+// used returns the bytes of pages that hold something, free the pages inside
+// the file that can be written again.
+func (f *file) used() (used int64) {
+	_ = f.db.View(func(tx *bolt.Tx) error {
+		s := f.db.Stats()
+		used = tx.Size() - int64(s.FreePageN+s.PendingPageN)*int64(f.db.Info().PageSize)
+		return nil
+	})
+	return max(used, 0)
+}
+
+func (f *file) close() error {
+	if err := f.db.Close(); err != nil {
+		return fmt.Errorf("close %s: %w", f.path, err)
+	}
+	return nil
+}

@@ -1,0 +1,258 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"gatehouse/protocol/wire"
+)
+
+const (
+	spoolEarly = 1 << 20   // bytes in memory that do not wait for the tick
+	spoolCap   = 2 << 20   // bytes in memory at the most, while the disk fails
+	spoolChunk = 256 << 10 // bytes of records in one transaction
+	entryHead  = 5         // lane, length of the value
+)
+
+// pending is what Append was given and the disk does not have yet: entries of
+// lane, length and a value that lacks only its CRC, which covers the sequence
+// number. Two buffers take turns, so that a steady stream makes no garbage.
+type pending struct {
+	wake chan struct{}
+
+	mu   sync.Mutex // guards all below
+	buf  []byte
+	lost losses // dropped from the front of buf
+}
+
+// losses counts records by lane.
+type losses [wire.LaneMedia + 1]int
+
+// Append takes records of the lanes telemetry and media. They are held in
+// memory until the next commit, at most SpoolEvery later, and lost if the
+// process is killed before. Bodies are copied.
+func (s *Store) Append(recs ...wire.Record) error {
+	for i := range recs {
+		if err := check(&recs[i]); err != nil {
+			return err
+		}
+		if l := recs[i].Lane; l != wire.LaneTelemetry && l != wire.LaneMedia {
+			return fmt.Errorf("%w: %v records go through Commit", ErrInvalid, l)
+		}
+	}
+	select {
+	case <-s.closing:
+		return ErrClosed
+	default:
+	}
+	p := &s.pending
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range recs {
+		p.add(s.spool.epoch, &recs[i])
+	}
+	if len(p.buf) >= spoolEarly {
+		select {
+		case p.wake <- struct{}{}:
+		default:
+		}
+	}
+	return nil
+}
+
+func (p *pending) add(epoch uint64, r *wire.Record) {
+	if len(p.buf)+headerSize+maxKind+len(r.Body) > spoolCap {
+		p.dropFront(spoolCap / 4)
+	}
+	n := len(p.buf)
+	p.buf = append(p.buf, byte(r.Lane), 0, 0, 0, 0)
+	p.buf = appendRecord(p.buf, epoch, r)
+	p.buf = append(p.buf, 0, 0, 0, 0)
+	binary.BigEndian.PutUint32(p.buf[n+1:], uint32(len(p.buf)-n-entryHead))
+}
+
+// dropFront gives up the oldest records that never reached the disk.
+func (p *pending) dropFront(want int) {
+	n := 0
+	for n < len(p.buf) && n < want {
+		lane, value := entry(p.buf[n:])
+		p.lost[lane]++
+		n += entryHead + len(value)
+	}
+	p.buf = p.buf[:copy(p.buf, p.buf[n:])]
+}
+
+// take hands over what is held and leaves an empty buffer to fill.
+func (p *pending) take(empty []byte) (full []byte, lost losses) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	full, lost = p.buf, p.lost
+	p.buf, p.lost = empty[:0], losses{}
+	return full, lost
+}
+
+func entry(b []byte) (lane wire.Lane, value []byte) {
+	return wire.Lane(b[0]), b[entryHead : entryHead+int(binary.BigEndian.Uint32(b[1:]))]
+}
+
+// spoolWriter owns every transaction on spool.db.
+type spoolWriter struct {
+	*Store
+	buf     []byte // taken from pending; buf[done:] is not on disk
+	done    int    // bytes
+	lost    losses // to be declared ahead of buf[done:]
+	failing bool
+}
+
+// writeSpool is the only writer of spool.db.
+func (s *Store) writeSpool(every time.Duration) {
+	w := &spoolWriter{Store: s}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for last := time.Now(); ; {
+		select {
+		case now := <-tick.C:
+			_ = w.flush() // it has logged what failed, and tries again at the next tick
+			w.tend(s.spool, now.Sub(last))
+			last = now
+		case <-s.pending.wake:
+			_ = w.flush()
+		case done := <-s.flushes:
+			done <- w.flush()
+		case <-s.closing:
+			_ = w.flush()
+			w.tend(s.spool, 0)
+			return
+		}
+	}
+}
+
+// flush commits everything held. What fails stays held.
+func (w *spoolWriter) flush() error {
+	err := w.drain()
+	if failing := err != nil; failing != w.failing {
+		w.failing = failing
+		if failing {
+			w.log.Error("telemetry cannot be stored: held in memory, oldest dropped first", "err", err)
+		} else {
+			w.log.Info("telemetry is stored again")
+		}
+	}
+	return err
+}
+
+func (w *spoolWriter) drain() error {
+	for {
+		for w.done < len(w.buf) || w.lost != (losses{}) {
+			if err := w.commit(); err != nil {
+				return err
+			}
+		}
+		w.buf, w.lost = w.pending.take(w.buf)
+		w.done = 0
+		if len(w.buf) == 0 && w.lost == (losses{}) {
+			return nil
+		}
+	}
+}
+
+// commit writes one chunk, making room where there is none.
+func (w *spoolWriter) commit() error {
+	err := w.tryCommit()
+	for range 3 {
+		if !errors.Is(err, ErrFull) || !w.makeRoom(w.spool, 4*spoolChunk) {
+			return err
+		}
+		err = w.tryCommit()
+	}
+	return err
+}
+
+func (w *spoolWriter) tryCommit() error {
+	end := chunkEnd(w.buf, w.done)
+	over := int64(0)
+	if w.limit > 0 {
+		over = w.spool.used() + int64(end-w.done) - w.limit
+	}
+	heads := w.spool.heads()
+	var lost [wire.LaneMedia + 1]loss
+	err := w.timed(w.spool, func(tx *bolt.Tx) (err error) {
+		for _, l := range w.spool.lanes {
+			if over > 0 {
+				var freed int64
+				if freed, lost[l.id], err = l.drop(tx, over, gapQuota); err != nil {
+					return err
+				}
+				over -= freed
+			}
+		}
+		if err := w.putLost(tx, &heads); err != nil {
+			return err
+		}
+		if err := w.putChunk(tx, w.buf[w.done:end], &heads); err != nil {
+			return err
+		}
+		return errors.Join(w.spool.setHeads(tx, heads), w.spool.housekeep(tx))
+	})
+	w.spool.settle(err)
+	if err != nil {
+		return err
+	}
+	for _, l := range w.spool.lanes {
+		w.dropped(l.id, lost[l.id], gapQuota)
+	}
+	w.done, w.lost = end, losses{}
+	w.spool.advance(heads)
+	return nil
+}
+
+// chunkEnd returns where a chunk that begins at from ends: at least one entry.
+func chunkEnd(b []byte, from int) int {
+	end := from
+	for end < len(b) {
+		_, value := entry(b[end:])
+		if end > from && end-from+len(value) > spoolChunk {
+			break
+		}
+		end += entryHead + len(value)
+	}
+	return end
+}
+
+// putChunk stores the entries of chunk, which is not touched before the
+// transaction ends.
+func (w *spoolWriter) putChunk(tx *bolt.Tx, chunk []byte, h *heads) error {
+	for len(chunk) > 0 {
+		id, value := entry(chunk)
+		chunk = chunk[entryHead+len(value):]
+		h[id]++
+		key := seqKey(h[id])
+		resum(value, key)
+		if err := w.lanes[id].put(tx, h[id], key, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// putLost declares records that were given up before they had a number: they
+// get one now, so that the cloud can count them.
+func (w *spoolWriter) putLost(tx *bolt.Tx, h *heads) error {
+	for id, n := range w.lost {
+		if n == 0 {
+			continue
+		}
+		first := h[id] + 1
+		h[id] += uint64(n)
+		g := wire.Gap{First: first, Last: h[id], Reason: gapMemory}
+		if err := w.lanes[id].putGap(tx, wire.Record{Time: w.now()}, g); err != nil {
+			return err
+		}
+	}
+	return nil
+}
