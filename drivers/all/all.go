@@ -1,0 +1,13 @@
+// Package all is the explicit table of drivers. A new one is one folder and
+// one line here.
+package all
+
+import (
+	"gatehouse/drivers"
+	"gatehouse/drivers/modbus"
+)
+
+// Factories maps the name a profile uses to the driver.
+var Factories = map[string]drivers.Factory{
+	"modbus": modbus.New,
+}
