@@ -44,7 +44,7 @@ func list(t *testing.T, args ...string) []pkg {
 }
 
 // layers says what the packages below a folder may import of this module, in
-// the direction that data flows. The longest matching folder rules.
+// the direction that data flows. The first matching folder rules.
 var layers = []struct {
 	folder string
 	may    []string

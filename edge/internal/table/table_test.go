@@ -1,0 +1,148 @@
+package table
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"gatehouse/protocol/point"
+)
+
+const gas point.ID = "det-1/gas"
+
+// running starts a table that notes all it passes on; both stop with the test.
+func running(t *testing.T, follow func([]point.Reading)) *Table {
+	t.Helper()
+	tab, err := New(Options{
+		Limits: map[point.ID]time.Duration{gas: SilenceLimit(time.Second, true)}, Followers: []func([]point.Reading){follow},
+		Now: time.Now, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Registerer: prometheus.NewRegistry(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = tab.Run(ctx) })
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	return tab
+}
+
+func at(v float64, q point.Quality) point.Reading {
+	return point.Reading{Point: gas, At: time.Now(), Value: point.Float(v), Quality: q}
+}
+
+func TestReadingsArriveInOrderAndLatestIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var seen []float64
+		tab := running(t, func(rs []point.Reading) {
+			for _, r := range rs {
+				seen = append(seen, r.Value.Num)
+			}
+		})
+		for i := range 100 {
+			tab.Put([]point.Reading{at(float64(i), point.Good)})
+		}
+		synctest.Wait()
+		if len(seen) != 100 || !slices.IsSorted(seen) {
+			t.Errorf("passed on %d readings, sorted %v", len(seen), slices.IsSorted(seen))
+		}
+		if r, ok := tab.Latest(gas); !ok || r.Value.Num != 99 {
+			t.Errorf("latest = %+v, %v", r, ok)
+		}
+	})
+}
+
+func TestSilentPointBecomesStaleOnceWithItsLastGoodValue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var passed []point.Reading
+		tab := running(t, func(rs []point.Reading) { passed = append(passed, rs...) })
+		tab.Put([]point.Reading{at(12, point.Good)})
+		synctest.Wait()
+		tab.Put([]point.Reading{at(77, point.Implausible)})
+		<-time.After(30 * time.Second)
+		synctest.Wait()
+		if n := len(passed); n != 3 {
+			t.Fatalf("%d readings passed on, want good, implausible and one stale", n)
+		}
+		if last := passed[2]; last.Quality != point.Stale || last.Value.Num != 12 {
+			t.Errorf("stale reading = %+v, want the last good value 12", last)
+		}
+		if e := tab.Snapshot()[gas]; e.Latest.Quality != point.Stale || e.LastGood.Value.Num != 12 {
+			t.Errorf("entry = %+v", e)
+		}
+	})
+}
+
+func TestPointNeverHeardOfBecomesStale(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var passed []point.Reading
+		running(t, func(rs []point.Reading) { passed = append(passed, rs...) })
+		<-time.After(5 * time.Second)
+		synctest.Wait()
+		if len(passed) != 1 || passed[0].Quality != point.Stale || passed[0].Value.Kind != point.None {
+			t.Errorf("passed on %+v, want one stale reading without a value", passed)
+		}
+	})
+}
+
+func TestEventsPassThroughAndAreNotKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := 0
+		tab := running(t, func(rs []point.Reading) { n += len(rs) })
+		card := point.Reading{Point: "reader/card", At: time.Now(), Kind: point.Event, Quality: point.Good}
+		tab.Put([]point.Reading{card})
+		tab.Put([]point.Reading{card})
+		synctest.Wait()
+		if n != 2 {
+			t.Errorf("%d events passed on, want both", n)
+		}
+		if _, ok := tab.Latest("reader/card"); ok {
+			t.Error("an event was kept as a level")
+		}
+	})
+}
+
+func TestHungFollowerDropsByCountAndNeverBlocksPut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		tab := running(t, func([]point.Reading) { <-release })
+		batch := make([]point.Reading, 1000)
+		for i := range batch {
+			batch[i] = at(1, point.Good)
+		}
+		for range 100 {
+			tab.Put(batch)
+			synctest.Wait()
+		}
+		if got := testutil.ToFloat64(tab.dropped); got < 30_000 {
+			t.Errorf("dropped %v of 100,000 readings behind a hung follower, want what is over the bound", got)
+		}
+		close(release)
+	})
+}
+
+func TestSilenceLimit(t *testing.T) {
+	for _, c := range []struct {
+		every  time.Duration
+		safety bool
+		want   time.Duration
+	}{
+		{100 * time.Millisecond, true, 3 * time.Second},
+		{time.Second, true, 3 * time.Second},
+		{20 * time.Second, true, 30 * time.Second},
+		{time.Minute, true, 62 * time.Second},
+		{time.Minute, false, 3 * time.Minute},
+	} {
+		if got := SilenceLimit(c.every, c.safety); got != c.want {
+			t.Errorf("SilenceLimit(%v, %v) = %v, want %v", c.every, c.safety, got, c.want)
+		}
+	}
+}
