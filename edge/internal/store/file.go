@@ -48,6 +48,8 @@ type file struct {
 	db    *bolt.DB
 	epoch uint64
 	lanes []*lane // in the order in which they give way when there is no room
+	// broken is why there is no db: everything but sequence numbers then fails with it.
+	broken error
 }
 
 // bucket of a lane. The names are those of the topics.
@@ -69,7 +71,7 @@ func openFile(dir, name string, mapSize int, lanes ...wire.Lane) (*file, error) 
 		if bits.UintSize == 32 {
 			o.MaxSize = maxFile32
 		}
-		return f.open(path, o)
+		return f.open(path, o, nil)
 	})
 	if err != nil {
 		return nil, explain(path, err)
@@ -77,30 +79,24 @@ func openFile(dir, name string, mapSize int, lanes ...wire.Lane) (*file, error) 
 	return f, nil
 }
 
-// openMemory opens a file that has no name and lives in memory.
-func openMemory(name string, size int, lanes ...wire.Lane) (*file, error) {
+// openMemory opens a file that has no name and lives in memory. Should the
+// kernel refuse even that, every use of the file fails with the reason.
+func openMemory(name string, size int, lanes ...wire.Lane) *file {
 	o := options(size)
-	o.MaxSize = size
-	o.NoSync, o.NoGrowSync = true, false
-	o.OpenFile = func(name string, _ int, _ os.FileMode) (*os.File, error) {
-		fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
-		if err != nil {
-			return nil, fmt.Errorf("memfd_create: %w", err)
-		}
-		return os.NewFile(uintptr(fd), name), nil
-	}
+	o.MaxSize, o.NoSync = size, true
+	o.OpenFile = anonymous
 	f := &file{name: name, path: "memory:" + name}
-	db, err := bolt.Open(name, 0o600, o)
+	err := f.open(name, o, func(tx *bolt.Tx) error { return initialise(tx, lanes) })
+	f.broken = explain(f.path, err)
+	return f
+}
+
+func anonymous(name string, _ int, _ os.FileMode) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
 	if err != nil {
-		return nil, explain(f.path, err)
+		return nil, fmt.Errorf("memfd_create: %w", err)
 	}
-	f.db = db
-	if err := db.Update(func(tx *bolt.Tx) error { return initialise(tx, lanes) }); err != nil {
-		_ = db.Close()
-		return nil, explain(f.path, err)
-	}
-	f.epoch, err = f.readMeta()
-	return f, err
+	return os.NewFile(uintptr(fd), name), nil
 }
 
 func options(mapSize int) *bolt.Options {
@@ -184,11 +180,18 @@ func checkSchema(tx *bolt.Tx) error {
 	return nil
 }
 
-func (f *file) open(path string, o *bolt.Options) (err error) {
+// open opens the file for writing; prepare, if given, fills an empty one.
+func (f *file) open(path string, o *bolt.Options, prepare func(*bolt.Tx) error) (err error) {
 	if f.db, err = bolt.Open(path, 0o600, o); err != nil {
 		return err
 	}
-	if f.epoch, err = f.readMeta(); err != nil {
+	if prepare != nil {
+		err = f.db.Update(prepare)
+	}
+	if err == nil {
+		f.epoch, err = f.readMeta()
+	}
+	if err != nil {
 		return errors.Join(err, f.db.Close())
 	}
 	return nil
@@ -210,16 +213,25 @@ func (f *file) readMeta() (epoch uint64, err error) {
 }
 
 func (f *file) view(fn func(*bolt.Tx) error) error {
+	if f.broken != nil {
+		return f.broken
+	}
 	return explain(f.path, guard(func() error { return f.db.View(fn) }))
 }
 
 func (f *file) update(fn func(*bolt.Tx) error) error {
+	if f.broken != nil {
+		return f.broken
+	}
 	return explain(f.path, guard(func() error { return f.db.Update(fn) }))
 }
 
 // used returns the bytes of pages that hold something, free the pages inside
 // the file that can be written again.
 func (f *file) used() (used int64) {
+	if f.broken != nil {
+		return 0
+	}
 	_ = f.db.View(func(tx *bolt.Tx) error {
 		s := f.db.Stats()
 		used = tx.Size() - int64(s.FreePageN+s.PendingPageN)*int64(f.db.Info().PageSize)
@@ -229,6 +241,9 @@ func (f *file) used() (used int64) {
 }
 
 func (f *file) close() error {
+	if f.broken != nil {
+		return nil
+	}
 	if err := f.db.Close(); err != nil {
 		return fmt.Errorf("close %s: %w", f.path, err)
 	}

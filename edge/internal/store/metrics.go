@@ -16,7 +16,7 @@ type metrics struct {
 	droppedRecords *prometheus.CounterVec
 }
 
-func newMetrics(r prometheus.Registerer, s *Store) (*metrics, error) {
+func newMetrics(r prometheus.Registerer, s *Store) *metrics {
 	byFile := []string{"file"}
 	m := &metrics{
 		registerer: r,
@@ -43,14 +43,17 @@ func newMetrics(r prometheus.Registerer, s *Store) (*metrics, error) {
 			Name: "gatehouse_store_bytes", Help: "Bytes in use inside the file.", ConstLabels: prometheus.Labels{"file": f.name},
 		}, func() float64 { return float64(f.used()) }))
 	}
-	if r == nil {
-		return m, nil
+	return m
+}
+
+func (m *metrics) register() (err error) {
+	if m.registerer == nil {
+		return nil
 	}
-	var err error
 	for _, c := range m.collectors {
-		err = errors.Join(err, r.Register(c))
+		err = errors.Join(err, m.registerer.Register(c))
 	}
-	return m, err
+	return err
 }
 
 func (m *metrics) unregister() {

@@ -79,7 +79,10 @@ func Open(o Options) (*Store, error) {
 	if s.spool, err = openSpool(o.Dir, s.log); err != nil {
 		return nil, errors.Join(err, s.alarm.close())
 	}
-	return s, s.start(o)
+	if err := s.start(o); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
 }
 
 func openSpool(dir string, log *slog.Logger) (*file, error) {
@@ -96,25 +99,25 @@ func openSpool(dir string, log *slog.Logger) (*file, error) {
 }
 
 // OpenMemory returns a Store that lives in at most 16 MiB of memory and is gone
-// with the process: alarms work with no disk at all. When it is full its
-// oldest records go, each lane with a gap record.
-func OpenMemory(o Options) (*Store, error) {
+// with the process: alarms work with no disk at all. When it is full its oldest
+// records go, with a gap record. It never fails; should the kernel have no
+// memory to give, each Commit says so.
+func OpenMemory(o Options) *Store {
 	s := newStore(o)
 	s.memory, s.limit = true, memorySpool/2
-	var err error
-	if s.alarm, err = openMemory(alarmFile, memoryAlarms, wire.LaneAlarm, wire.LaneEvent); err != nil {
-		return nil, err
+	s.alarm = openMemory(alarmFile, memoryAlarms, wire.LaneAlarm, wire.LaneEvent)
+	s.spool = openMemory(spoolFile, memorySpool, wire.LaneTelemetry, wire.LaneMedia)
+	if err := s.start(o); err != nil {
+		s.log.Error("store in memory", "err", err)
 	}
-	if s.spool, err = openMemory(spoolFile, memorySpool, wire.LaneTelemetry, wire.LaneMedia); err != nil {
-		return nil, errors.Join(err, s.alarm.close())
-	}
-	return s, s.start(o)
+	return s
 }
 
 func newStore(o Options) *Store {
 	s := &Store{
 		log: o.Log, now: o.Now,
 		commits: make(chan *commit), flushes: make(chan chan error), closing: make(chan struct{}),
+		pending: pending{wake: make(chan struct{}, 1)},
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -125,34 +128,34 @@ func newStore(o Options) *Store {
 	return s
 }
 
-// start loads the lanes and begins writing.
+// start loads the lanes and begins writing. It does so even with an error.
 func (s *Store) start(o Options) error {
-	err := errors.Join(s.addLanes(s.alarm, wire.LaneEvent, wire.LaneAlarm), s.addLanes(s.spool, wire.LaneTelemetry, wire.LaneMedia))
+	var err error
+	s.metrics = newMetrics(o.Registerer, s)
+	// The order is the one in which lanes give way.
+	err = errors.Join(s.addLanes(s.alarm, wire.LaneEvent, wire.LaneAlarm), s.addLanes(s.spool, wire.LaneTelemetry, wire.LaneMedia))
 	if err == nil {
-		s.metrics, err = newMetrics(o.Registerer, s)
-	}
-	if err != nil {
-		return errors.Join(err, s.spool.close(), s.alarm.close())
+		err = s.metrics.register()
 	}
 	every := o.SpoolEvery
 	if every <= 0 {
 		every = 10 * time.Second
 	}
-	s.pending.wake = make(chan struct{}, 1)
 	s.workers.Go(func() { s.writeAlarms(every) })
 	s.workers.Go(func() { s.writeSpool(every) })
-	return nil
+	return err
 }
 
 func (s *Store) addLanes(f *file, ids ...wire.Lane) error {
+	for _, id := range ids {
+		s.lanes[id] = &lane{id: id, file: f, closed: s.closing, report: s}
+		f.lanes = append(f.lanes, s.lanes[id])
+	}
 	return f.view(func(tx *bolt.Tx) error {
-		for _, id := range ids {
-			l := &lane{id: id, file: f, closed: s.closing, report: s}
+		for _, l := range f.lanes {
 			if err := l.load(tx); err != nil {
 				return err
 			}
-			f.lanes = append(f.lanes, l)
-			s.lanes[id] = l
 		}
 		return nil
 	})
