@@ -85,26 +85,25 @@ func (s *Siren) needed() bool {
 // Run commands the relay until ctx ends. It leaves a pulsed relay to its own
 // timer and switches a held one off.
 func (s *Siren) Run(ctx context.Context) error {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	<-timer.C
-	sounding, failing := false, false
+	var again <-chan time.Time // when to command once more: the pulse runs out, or the last try failed
+	sounding, failing, due := false, false, false
 	for {
-		need := s.needed()
-		if need || sounding {
+		if need := s.needed(); need != sounding || due {
+			again, due = nil, false
 			err := s.write(ctx, need)
 			switch {
 			case err == nil:
 				sounding, failing = need, false
 				if need && s.o.Pulse > 0 {
-					timer.Reset(s.o.Pulse * 3 / 4)
+					again = time.After(s.o.Pulse * 3 / 4)
 				}
 			case ctx.Err() == nil:
 				if !failing {
 					s.o.Log.Error("the siren cannot be commanded and is being retried", "point", s.o.Point, "err", err)
 				}
 				failing = true
-				timer.Reset(retryWrite)
+				sounding = true // for all we know: the command may have arrived and its answer not
+				again = time.After(retryWrite)
 			}
 		}
 		select {
@@ -114,8 +113,8 @@ func (s *Siren) Run(ctx context.Context) error {
 			}
 			return nil
 		case <-s.wake:
-			timer.Stop()
-		case <-timer.C:
+		case <-again:
+			due = true
 		}
 	}
 }
