@@ -1,6 +1,7 @@
 package strict
 
 import (
+	"bytes"
 	"encoding"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -49,6 +51,10 @@ func parse(data []byte) (body ast.Node, at place, err error) {
 	if len(data) > MaxSize {
 		return nil, at, fmt.Errorf("the file has %d bytes, more than %d", len(data), MaxSize)
 	}
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")) // some editors begin UTF-8 with a byte order mark
+	if !utf8.Valid(data) {
+		return nil, firstInvalid(data), errors.New("not UTF-8 (written as GBK?)")
+	}
 	defer func() {
 		if r := recover(); r != nil {
 			body, err = nil, fmt.Errorf("not readable as YAML (%v)", r)
@@ -75,6 +81,24 @@ func parse(data []byte) (body ast.Node, at place, err error) {
 		}
 	}
 	return body, at, nil
+}
+
+// firstInvalid is the place of the first byte that is not UTF-8.
+func firstInvalid(data []byte) place {
+	at := place{1, 1}
+	for len(data) > 0 {
+		r, size := utf8.DecodeRune(data)
+		switch {
+		case r == utf8.RuneError && size == 1:
+			return at
+		case r == '\n':
+			at = place{at.line + 1, 1}
+		default:
+			at.col++
+		}
+		data = data[size:]
+	}
+	return at
 }
 
 // tooDeep returns the bracket that opens one level too many, or nil. The

@@ -11,6 +11,7 @@
 package strict
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -54,17 +55,14 @@ func (e Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Sort orders problems by file, line and column; those of one place stay in
-// the order they were found.
+// Sort orders problems by file, line, column, key and text, so that two runs
+// print the same.
 func (e Errors) Sort() {
-	slices.SortStableFunc(e, func(a, b Problem) int {
-		if c := strings.Compare(a.File, b.File); c != 0 {
-			return c
-		}
-		if a.Line != b.Line {
-			return a.Line - b.Line
-		}
-		return a.Col - b.Col
+	slices.SortFunc(e, func(a, b Problem) int {
+		return cmp.Or(
+			cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col),
+			cmp.Compare(a.Key, b.Key), cmp.Compare(a.What, b.What),
+		)
 	})
 }
 

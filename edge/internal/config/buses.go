@@ -33,8 +33,8 @@ const (
 var unstable = regexp.MustCompile(`^/dev/tty(USB|ACM)[0-9]+$`)
 
 func (l *loader) buses() {
-	if len(l.cfg.Buses) == 0 {
-		l.Fail("buses", "add a bus, such as {id: east-485, link: \"serial:/dev/serial/by-path/…?baud=9600\"}", "is missing")
+	if len(l.cfg.Devices) == 0 {
+		l.warn("devices", "add buses and devices as in configs/gateway-example.yaml", "no device is listed: nothing is watched")
 	}
 	ids, links := make(map[string]bool), make(map[string]string)
 	for i := range l.cfg.Buses {
@@ -63,8 +63,7 @@ func (l *loader) link(key string, b *Bus, links map[string]string) {
 	}
 	link, err := bus.ParseLink(b.Link)
 	if err != nil {
-		what := strings.ReplaceAll(err.Error(), "\n", "; ")
-		l.Fail(key+".link", "for a serial line write serial:PATH?baud=9600&parity=none&stop=1", "%s", what)
+		l.badLink(key+".link", b.Link, err)
 		return
 	}
 	if link.Serial && unstable.MatchString(link.Address) {
@@ -76,6 +75,22 @@ func (l *loader) link(key string, b *Bus, links map[string]string) {
 	links[link.Address] = b.ID
 	l.framing(key, b, link)
 	l.pace(key, b, link)
+}
+
+// badLink reports each fault of a link on its own: what it says, and what the
+// bus wants instead.
+func (l *loader) badLink(key, link string, err error) {
+	for fault := range strings.SplitSeq(err.Error(), "\n") {
+		fault = strings.TrimPrefix(fault, fmt.Sprintf("%v %q: ", bus.ErrLink, link))
+		what, want, _ := strings.Cut(": "+fault, ": want ")
+		if what = strings.TrimPrefix(what, ": "); what == "" {
+			what = fmt.Sprintf("%q is no link", link)
+		}
+		if want == "" {
+			want = "serial:PATH?baud=9600&parity=none&stop=1 or tcp://HOST:PORT"
+		}
+		l.Fail(key, "write "+want, "%s", what)
+	}
 }
 
 func (l *loader) framing(key string, b *Bus, link bus.Link) {
@@ -97,7 +112,7 @@ func (l *loader) pace(key string, b *Bus, link bus.Link) {
 		l.Fail(key+".timeout", "use 10ms to 30s", "%v is out of range", b.Timeout)
 	}
 	if b.Gap < 0 || b.Gap > maxGap {
-		l.Fail(key+".gap", "use 1ms to 1s", "%v is out of range", b.Gap)
+		l.Fail(key+".gap", "use 0s to 1s", "%v is out of range", b.Gap)
 	}
 	if b.Retries == nil {
 		n := defaultRetries

@@ -37,10 +37,10 @@ func (l *loader) devices() {
 		at, known := index[d.Bus]
 		l.deviceBus(key, d.Bus, known)
 		profile, ok := l.profile(key, d)
+		l.address(key, d, max(profile.Link.Addresses, 1), spans)
 		if !ok {
 			continue
 		}
-		l.address(key, d, profile.Link.Addresses, spans)
 		var framing drivers.Framing
 		if known {
 			framing = plans[at].Framing
@@ -110,7 +110,7 @@ func (l *loader) address(key string, d *Device, count int, spans map[string][]sp
 		return
 	}
 	if mine.first < 1 || mine.last > lastUnitAddress {
-		l.Fail(key+".address", fmt.Sprintf("use 1 to %d: the device takes %d in a row", lastUnitAddress-count+1, count), "%d is out of range", d.Address)
+		l.Fail(key+".address", fmt.Sprintf("use 1 to %d", lastUnitAddress-count+1), "%d is out of range for a device that takes %d in a row", d.Address, count)
 		return
 	}
 	for _, s := range spans[d.Bus] {
@@ -160,6 +160,8 @@ func (l *loader) override(key string, site DevicePoint, p profiles.Point) Overri
 		if fault, hint := roleFits(site.Role, p); fault != "" {
 			l.Fail(key+".role", hint, "%s", fault)
 			o.Role = ""
+		} else if point.Roles[p.Role].Safety && !point.Roles[site.Role].Safety {
+			l.warn(key+".role", "keep role "+string(p.Role)+" unless someone answers for it", "takes point %s out of the watch over life safety", p.Name)
 		}
 	}
 	if o.Contact != "" {
