@@ -82,7 +82,7 @@ func Run(ctx context.Context, o Options) error {
 		Limits:    silenceLimits(plan),
 		Followers: []func([]point.Reading){chain.observe, tel.Observe},
 		Ticks:     []func(time.Time){chain.tick},
-		Now:       clk.Now, Log: o.Log, Registerer: reg,
+		Now:       time.Now, Log: o.Log, Registerer: reg,
 	})
 	if err != nil {
 		return err

@@ -27,11 +27,13 @@ var (
 
 // Options is what a Manager needs.
 type Options struct {
-	Rules      []rule.Bound
-	Lookup     rule.Lookup
-	Journal    Journal
-	Outputs    []Output
-	Record     func(lane wire.Lane, kind string, body []byte) wire.Record
+	Rules   []rule.Bound
+	Lookup  rule.Lookup
+	Journal Journal
+	Outputs []Output
+	Record  func(lane wire.Lane, kind string, body []byte) wire.Record
+	// Now is the wall clock, for what people and records are told. Delays run on
+	// the monotonic clock of readings and ticks.
 	Now        func() time.Time
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
@@ -68,7 +70,7 @@ func New(o Options) (*Manager, error) {
 		return nil, errors.New("alarm: Lookup, Journal, Record, Now and Log are required")
 	}
 	m := &Manager{
-		o: o, byPoint: make(map[point.ID][]*watch), open: make(map[string]*Alarm), queue: newQueue(o.Journal, o.Now, o.Log),
+		o: o, byPoint: make(map[point.ID][]*watch), open: make(map[string]*Alarm), queue: newQueue(o.Journal, o.Log),
 	}
 	for _, b := range o.Rules {
 		w := &watch{Bound: b, key: key(b.Def.ID, b.Point.ID)}
@@ -259,7 +261,7 @@ func (m *Manager) step(key, kind string, a *Alarm) *commit {
 	for _, out := range m.o.Outputs {
 		out.Step(Step{Kind: kind, Alarm: *a})
 	}
-	c := &commit{key: key, done: make(chan struct{}), at: m.o.Now()}
+	c := &commit{key: key, done: make(chan struct{}), at: time.Now()}
 	if a.open() {
 		state, err := a.encode()
 		if err != nil {

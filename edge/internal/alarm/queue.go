@@ -31,7 +31,7 @@ type commit struct {
 	key    string
 	state  []byte
 	record wire.Record
-	at     time.Time
+	at     time.Time // of adding, on the monotonic clock
 	done   chan struct{}
 }
 
@@ -39,7 +39,6 @@ type commit struct {
 // that takes. Adding never waits.
 type queue struct {
 	journal Journal
-	now     func() time.Time
 	log     *slog.Logger
 	wake    chan struct{}
 
@@ -47,8 +46,8 @@ type queue struct {
 	steps []*commit
 }
 
-func newQueue(j Journal, now func() time.Time, log *slog.Logger) *queue {
-	return &queue{journal: j, now: now, log: log, wake: make(chan struct{}, 1)}
+func newQueue(j Journal, log *slog.Logger) *queue {
+	return &queue{journal: j, log: log, wake: make(chan struct{}, 1)}
 }
 
 func (q *queue) add(c *commit) {

@@ -40,7 +40,8 @@ type Options struct {
 	// batch is valid during the call only.
 	Followers []func([]point.Reading)
 	// Ticks are called after the followers at every Pace.
-	Ticks      []func(now time.Time)
+	Ticks []func(now time.Time)
+	// Now is the clock of Reading.At; it must be monotonic.
 	Now        func() time.Time
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
