@@ -9,6 +9,7 @@ import (
 type metrics struct {
 	registerer     prometheus.Registerer
 	collectors     []prometheus.Collector
+	registered     []prometheus.Collector
 	commits        *prometheus.CounterVec
 	commitSeconds  *prometheus.HistogramVec
 	failures       *prometheus.CounterVec
@@ -51,16 +52,17 @@ func (m *metrics) register() (err error) {
 		return nil
 	}
 	for _, c := range m.collectors {
-		err = errors.Join(err, m.registerer.Register(c))
+		if e := m.registerer.Register(c); e != nil {
+			err = errors.Join(err, e)
+			continue
+		}
+		m.registered = append(m.registered, c)
 	}
 	return err
 }
 
 func (m *metrics) unregister() {
-	if m.registerer == nil {
-		return
-	}
-	for _, c := range m.collectors {
+	for _, c := range m.registered {
 		m.registerer.Unregister(c)
 	}
 }
