@@ -1,0 +1,91 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// gatewayID is the id of the gateway that is measured.
+const gatewayID = "gw-bench"
+
+// profileText describes the devices of the load: twenty registers in a row.
+const profileText = `model: bench-20
+maker: none
+names: {zh: 测试装置, en: Bench device}
+source: the responder of this bench
+grade: A
+driver: modbus
+link: {baud: 9600, parity: none, stop: 1, address: 1}
+timing: {poll: 1s}
+probes:
+  - {baud: 9600, parity: none, stop: 1, space: holding, address: 0, count: 1}
+points:
+  - {name: r, names: {zh: 寄存器, en: Register}, count: 20, role: measurement, unit: "1", space: holding, address: 0}
+`
+
+// gateway is the daemon with its configuration.
+type gateway struct {
+	bin    string
+	dir    string
+	config string
+	proc   *process
+}
+
+// site is what a gateway is configured to do.
+type site struct {
+	Broker    string   // host:port
+	Addresses []string // one connection each
+	Units     int      // unit ids on each connection
+	Poll      time.Duration
+}
+
+// newGateway writes a configuration into a directory of its own. One rule is
+// bound to every register of every device.
+func newGateway(bin, dir string, s site) (*gateway, error) {
+	if err := os.MkdirAll(filepath.Join(dir, "store"), 0o700); err != nil {
+		return nil, err
+	}
+	g := &gateway{bin: bin, dir: dir, config: filepath.Join(dir, "gateway.yaml")}
+	var y strings.Builder
+	fmt.Fprintf(&y, `gateway: {id: %s, division: "530102001003", compound: bench, timezone: Asia/Shanghai}
+store: {dir: %q}
+metrics: {listen: "127.0.0.1:0"}
+cloud: {broker: "mqtt://%s", secret_file: %q}
+rules:
+  custom:
+    - {id: bench-high, role: measurement, when: "value >= %d", clear: "value < %d", priority: P2, title: 测试越限}
+buses:
+`, gatewayID, filepath.Join(dir, "store"), s.Broker, filepath.Join(dir, "secret"), highValue, highValue-1)
+	for c, addr := range s.Addresses {
+		fmt.Fprintf(&y, "  - {id: c-%d, link: \"tcp://%s\", framing: tcp}\n", c, addr)
+	}
+	y.WriteString("devices:\n")
+	for c := range s.Addresses {
+		for u := 1; u <= s.Units; u++ {
+			fmt.Fprintf(&y, "  - {id: %s, name: %s, place: 1/1, bus: c-%d, address: %d, profile: ./bench-20.yaml, poll: %s}\n",
+				deviceID(c, u), deviceID(c, u), c, u, s.Poll)
+		}
+	}
+	for name, text := range map[string]string{"gateway.yaml": y.String(), "bench-20.yaml": profileText, "secret": "bench"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			return nil, err
+		}
+	}
+	return g, nil
+}
+
+// start runs the daemon, at first or again on the same store.
+func (g *gateway) start() error {
+	var err error
+	g.proc, err = start(g.dir, "gatehouse", g.bin, "run", "--config", g.config)
+	return err
+}
+
+func (g *gateway) stop() {
+	if g.proc != nil {
+		g.proc.stop()
+	}
+}

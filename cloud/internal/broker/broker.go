@@ -1,0 +1,232 @@
+// Package broker runs the NATS server inside the service: JetStream for what
+// must last, MQTT for the gateways.
+//
+// It guarantees: what JetStream acknowledged is on the disk (every write is
+// synced); one process at a time works on a data directory; a gateway gets in
+// only with its own id, client id and secret, and can then publish on nothing
+// but its own lanes and hear nothing but its own acks; the service's own
+// connections never leave the process.
+package broker
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
+
+	"gatehouse/protocol/wire"
+)
+
+const (
+	serverName   = "gatehouse-cloud"
+	serviceUser  = ".service" // of the in-process connections; no gateway can have this id
+	account      = "$G"       // the server's default account; the only one in use
+	readyTimeout = 30 * time.Second
+
+	// headroom is what the service's own messages need beside a payload of the
+	// size a gateway may send: subject, headers, a compressor's bad day.
+	headroom = 64 << 10
+)
+
+// Errors of starting.
+var (
+	// ErrLocked occurs when another process works on the data directory.
+	ErrLocked = errors.New("data directory is in use by another process")
+	// ErrListen occurs when the MQTT address cannot be listened on.
+	ErrListen = errors.New("cannot listen for MQTT")
+)
+
+// Options say where the broker keeps its data and whom it listens to.
+type Options struct {
+	Dir      string       // data directory; created if absent
+	MQTTAddr string       // host:port, port 0 for any; empty means no listener
+	Log      *slog.Logger // required
+}
+
+// Broker is a running server. Close stops it.
+type Broker struct {
+	srv     *server.Server
+	opts    *server.Options
+	lock    *os.File
+	log     *slog.Logger
+	issuer  nkeys.KeyPair
+	secret  string // of the service's own connections, new at every start
+	mqtt    string
+	callout *nats.Conn
+	refused atomic.Uint64
+}
+
+// Start takes the data directory, starts the server and waits until it serves.
+func Start(ctx context.Context, o Options) (_ *Broker, err error) {
+	if o.Dir == "" || o.Log == nil {
+		return nil, errors.New("broker: Dir and Log are required")
+	}
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory: %w (hint: create it, owned by the user the service runs as)", err)
+	}
+	lock, err := takeLock(filepath.Join(o.Dir, "lock"))
+	if err != nil {
+		return nil, err
+	}
+	b := &Broker{lock: lock, log: o.Log, secret: rand.Text()}
+	defer func() {
+		if err != nil {
+			b.Close()
+		}
+	}()
+	if b.issuer, err = nkeys.CreateAccount(); err != nil {
+		return nil, fmt.Errorf("issuer key: %w", err)
+	}
+	if b.opts, err = b.serverOptions(o); err != nil {
+		return nil, err
+	}
+	if b.srv, err = server.NewServer(b.opts); err != nil {
+		return nil, fmt.Errorf("start broker: %w", err)
+	}
+	lines := newLogger(o.Log)
+	b.srv.SetLoggerV2(lines, o.Log.Enabled(ctx, slog.LevelDebug), false, false)
+	b.srv.Start()
+	if err := b.awaitReady(ctx, lines); err != nil {
+		return nil, err
+	}
+	if o.MQTTAddr != "" {
+		b.mqtt = net.JoinHostPort(b.opts.MQTT.Host, strconv.Itoa(b.opts.MQTT.Port))
+	}
+	return b, nil
+}
+
+func (b *Broker) serverOptions(o Options) (*server.Options, error) {
+	issuer, err := b.issuer.PublicKey()
+	if err != nil {
+		return nil, fmt.Errorf("issuer key: %w", err)
+	}
+	opts := &server.Options{
+		ServerName: serverName,
+		DontListen: true,
+		NoSigs:     true,
+		MaxPayload: wire.MaxPayload + headroom,
+		JetStream:  true,
+		StoreDir:   o.Dir,
+		SyncAlways: true, // the promise behind every ack; the default loses minutes of acked messages at a power cut
+		Users:      []*server.User{{Username: serviceUser, Password: b.secret}},
+		AuthCallout: &server.AuthCallout{
+			Issuer: issuer, Account: account, AuthUsers: []string{serviceUser},
+		},
+		JetStreamMaxMemory: 64 << 20,
+		JetStreamLimits:    server.JSLimitOpts{DefaultMaxConsumers: -1},
+	}
+	if o.MQTTAddr == "" {
+		return opts, nil
+	}
+	host, port, err := net.SplitHostPort(o.MQTTAddr)
+	if err != nil {
+		return nil, fmt.Errorf("MQTT address %q: %w (hint: host:port, as in 127.0.0.1:1883)", o.MQTTAddr, err)
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return nil, fmt.Errorf("MQTT address %q: port: %w", o.MQTTAddr, err)
+	}
+	opts.MQTT = server.MQTTOpts{Host: host, Port: int(n), MaxAckPending: 16}
+	if n == 0 {
+		opts.MQTT.Port = server.RANDOM_PORT
+	}
+	return opts, nil
+}
+
+// awaitReady returns as soon as the server serves, gives up, or ctx ends.
+func (b *Broker) awaitReady(ctx context.Context, lines *logger) error {
+	ready := make(chan bool, 1)
+	go func() { ready <- b.srv.ReadyForConnections(readyTimeout) }()
+	var err error
+	select {
+	case ok := <-ready:
+		if ok {
+			return nil
+		}
+		return fmt.Errorf("broker not ready after %s (hint: a damaged or very large data directory; the log says more)", readyTimeout)
+	case line := <-lines.fatal:
+		err = fmt.Errorf("%w: %s (hint: another process may hold the port)", ErrListen, line)
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	b.srv.Shutdown() // ends the wait below
+	<-ready
+	return err
+}
+
+// MQTTAddr returns the address gateways connect to, with the real port.
+func (b *Broker) MQTTAddr() string { return b.mqtt }
+
+// Connect returns a new in-process connection of the service itself.
+func (b *Broker) Connect(name string) (*nats.Conn, error) {
+	nc, err := nats.Connect("", nats.InProcessServer(b.srv), nats.UserInfo(serviceUser, b.secret), nats.Name(name),
+		nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond), nats.NoCallbacksAfterClientClose(),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			b.log.Warn("broker connection", "name", name, "err", err)
+		}))
+	if err != nil {
+		return nil, fmt.Errorf("connect %s to the broker: %w", name, err)
+	}
+	return nc, nil
+}
+
+// Ready reports whether the server still serves.
+func (b *Broker) Ready() bool { return b.srv.Running() && b.srv.JetStreamEnabled() }
+
+// Online counts the gateways connected now.
+func (b *Broker) Online() int {
+	conns, err := b.srv.Connz(&server.ConnzOptions{State: server.ConnOpen, Limit: 1 << 20})
+	if err != nil {
+		return 0
+	}
+	ids := map[string]struct{}{}
+	for _, c := range conns.Conns {
+		if c.MQTTClient != "" {
+			ids[c.MQTTClient] = struct{}{}
+		}
+	}
+	return len(ids)
+}
+
+// Close stops the server, waits for it and releases the data directory.
+func (b *Broker) Close() {
+	if b.callout != nil {
+		b.callout.Close()
+	}
+	if b.srv != nil {
+		b.srv.Shutdown()
+		b.srv.WaitForShutdown()
+	}
+	if b.lock != nil {
+		_ = b.lock.Close() // releases the lock
+		b.lock = nil
+	}
+}
+
+// takeLock holds an exclusive lock on path until the file is closed.
+func takeLock(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock data directory: %w (hint: does the user who runs this own it?)", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("%s: %w", filepath.Dir(path), ErrLocked)
+		}
+		return nil, fmt.Errorf("lock data directory: %w", err)
+	}
+	return f, nil
+}

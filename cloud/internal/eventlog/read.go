@@ -1,0 +1,190 @@
+package eventlog
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"gatehouse/protocol/wire"
+)
+
+// maxPageBytes ends a page early: no reader is handed more bodies at once.
+const maxPageBytes = 4 << 20
+
+// Read returns up to limit entries that f selects after cur, and the cursor
+// behind the last of them. The zero Cursor starts at the oldest entry. Lanes
+// come most urgent first; an empty page means that there is no news yet.
+func (l *Log) Read(ctx context.Context, f Filter, cur Cursor, limit int) ([]Entry, Cursor, error) {
+	switch {
+	case cur == Cursor{}:
+		cur.filter = f.hash()
+	case cur.filter != f.hash():
+		return nil, Cursor{}, ErrOtherFilter
+	}
+	p := &page{log: l, filter: f, limit: limit}
+	for i, id := range laneOrder {
+		pos, err := p.readLane(ctx, l.lanes[id], cur.pos[i])
+		if err != nil {
+			return nil, Cursor{}, err
+		}
+		cur.pos[i] = pos
+	}
+	return p.entries, cur, nil
+}
+
+// Since returns the cursor before the first entry received at t or later.
+func (l *Log) Since(ctx context.Context, f Filter, t time.Time) (Cursor, error) {
+	cur := Cursor{filter: f.hash()}
+	for i, id := range laneOrder {
+		ln := l.lanes[id]
+		info, err := ln.stream.Info(ctx)
+		if err != nil {
+			return Cursor{}, fmt.Errorf("state of the log: %w", err)
+		}
+		first, _, err := l.get(ctx, ln, request{NextFor: "ev." + id.String() + ".>", Batch: 1, StartTime: &t})
+		if err != nil {
+			return Cursor{}, err
+		}
+		cur.pos[i] = position{incarnation: info.Created.UnixNano(), seq: info.State.LastSeq}
+		if len(first) > 0 {
+			cur.pos[i].seq = first[0].seq - 1
+		}
+	}
+	return cur, nil
+}
+
+// page collects entries up to a limit.
+type page struct {
+	log     *Log
+	filter  Filter
+	limit   int
+	entries []Entry
+	bytes   int
+}
+
+func (p *page) full() bool { return len(p.entries) >= p.limit || p.bytes >= maxPageBytes }
+
+// readLane adds what one stream has after pos and returns the new position. A
+// stream read to its end is left at its last sequence, not at the last match:
+// a cursor whose filter seldom matches must not grow older than the log.
+func (p *page) readLane(ctx context.Context, ln *lane, pos position) (position, error) {
+	if p.full() {
+		return pos, nil
+	}
+	info, err := ln.stream.Info(ctx)
+	if err != nil {
+		return pos, fmt.Errorf("state of the log: %w", err)
+	}
+	pos = p.enter(ln.id, pos, info)
+	last := info.State.LastSeq
+	subjects := p.filter.subjects(ln.id)
+	for !p.full() && pos.next() <= last {
+		n := min(p.limit-len(p.entries), fetchMessages)
+		messages, more, err := p.log.fetch(ctx, ln, subjects, pos.next(), n)
+		if err != nil {
+			return pos, err
+		}
+		pos = p.take(ln.id, pos, messages)
+		if !more && !p.full() {
+			pos.seq, pos.index = max(pos.seq, last), 0
+		}
+	}
+	return pos, nil
+}
+
+// enter checks pos against what the stream still holds, and declares a loss.
+func (p *page) enter(id wire.Lane, pos position, info *jetstream.StreamInfo) position {
+	created, oldest := info.Created.UnixNano(), info.State.FirstSeq
+	before := position{incarnation: created, seq: max(oldest, 1) - 1}
+	switch {
+	case pos.incarnation == 0:
+		return before
+	case pos.incarnation != created || pos.seq > info.State.LastSeq:
+		p.declare(id, created, 0, before.seq, "the event log was replaced")
+		return before
+	case pos.next() < oldest:
+		p.declare(id, created, pos.next(), before.seq, "older than the event log keeps")
+		return before
+	}
+	return pos
+}
+
+// declare adds an entry of the log's own for what it no longer has. First and
+// last are places in the log, not sequence numbers of a gateway. The id is
+// made from them, so that a page asked for twice is the same twice.
+func (p *page) declare(id wire.Lane, incarnation int64, first, last uint64, reason string) {
+	if !p.filter.concernsGaps(id) {
+		return
+	}
+	gap, err := gapRecord(id, first, last, reason)
+	if err != nil {
+		p.log.log.Error("declare gap", "err", err)
+		return
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d %d %d", id, incarnation, first, last))
+	gap.ID = wire.EventID(sum[:16])
+	p.entries = append(p.entries, Entry{Received: gap.Time, Record: gap})
+}
+
+// take adds the records of messages until the page is full.
+func (p *page) take(id wire.Lane, pos position, messages []stored) position {
+	for _, m := range messages {
+		skip := 0
+		if pos.index > 0 && m.seq == pos.seq {
+			skip = int(pos.index)
+		}
+		entries, err := p.log.open(m)
+		if err != nil {
+			p.log.log.Error("unreadable message in the event log", "lane", id, "seq", m.seq, "err", err)
+			p.declare(id, pos.incarnation, m.seq, m.seq, "unreadable in the event log")
+		}
+		for i := min(skip, len(entries)); i < len(entries); i++ {
+			if p.full() {
+				pos.seq, pos.index = m.seq, uint32(i)
+				return pos.normal()
+			}
+			if p.filter.wants(&entries[i].Record) {
+				p.entries = append(p.entries, entries[i])
+				p.bytes += len(entries[i].Record.Body)
+			}
+		}
+		pos.seq, pos.index = m.seq, 0
+		if p.full() {
+			break
+		}
+	}
+	return pos
+}
+
+// normal gives a place between two messages one form: nothing of message seq
+// taken is the same as all before it taken.
+func (p position) normal() position {
+	if p.index == 0 {
+		p.seq--
+	}
+	return p
+}
+
+// open returns the entries of one message.
+func (l *Log) open(m stored) ([]Entry, error) {
+	o, err := parseSubject(m.subject)
+	if err != nil {
+		return nil, err
+	}
+	p, err := l.dec.DecodeAll(m.data, nil)
+	if err != nil {
+		return nil, fmt.Errorf("decompress: %w", err)
+	}
+	b, err := wire.DecodeBatch(p)
+	if err != nil {
+		return nil, err
+	}
+	entries := make([]Entry, len(b.Records))
+	for i, r := range b.Records {
+		entries[i] = Entry{Gateway: o.Gateway, Division: o.Division, Epoch: b.Epoch, Received: m.at, Record: r}
+	}
+	return entries, nil
+}
