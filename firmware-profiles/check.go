@@ -241,8 +241,8 @@ func (c checker) write(key string, p *Point) {
 		return
 	}
 	key += ".write"
-	if p.Space != "coil" && p.Space != "holding" {
-		c.Fail(key, "outputs stand in coil or holding", "nothing can be written to a %s", p.Space)
+	if p.Space != "coil" {
+		c.Fail(key, "outputs are coils", "nothing can be written to a %s", p.Space)
 	}
 	if (w.PulseAddress != nil) != (w.PulseMax > 0) || w.PulseMax%pulseStep != 0 {
 		c.Fail(key+".pulse_max", "give pulse_address and pulse_max together, in steps of 100ms", "does not describe a pulse")

@@ -110,7 +110,11 @@ func (l *loader) address(key string, d *Device, count int, spans map[string][]sp
 		return
 	}
 	if mine.first < 1 || mine.last > lastUnitAddress {
-		l.Fail(key+".address", fmt.Sprintf("use 1 to %d", lastUnitAddress-count+1), "%d is out of range for a device that takes %d in a row", d.Address, count)
+		what := "%v cannot be set on a device"
+		if count > 1 {
+			what = "the device would take %v"
+		}
+		l.Fail(key+".address", fmt.Sprintf("use 1 to %d", lastUnitAddress-count+1), what, mine)
 		return
 	}
 	for _, s := range spans[d.Bus] {
