@@ -50,7 +50,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	for _, w := range plan.Warnings {
-		o.Log.Warn(w.Error())
+		o.Log.Warn(w.String())
 	}
 	limitMemory()
 	clk, err := clock.New()

@@ -38,10 +38,10 @@ func checkCommand(s Streams) *cobra.Command {
 				return printFindings(s, problems, plan.Warnings)
 			}
 			for _, p := range problems {
-				fmt.Fprintln(s.Out, p.Error())
+				fmt.Fprintln(s.Out, p.String())
 			}
 			for _, p := range plan.Warnings {
-				fmt.Fprintln(s.Out, "warning:", p.Error())
+				fmt.Fprintln(s.Out, "warning:", p.String())
 			}
 			if len(problems) > 0 {
 				return errFound

@@ -58,7 +58,7 @@ func printProblems(s Streams, err error) error {
 		return err
 	}
 	for _, p := range problems {
-		fmt.Fprintln(s.Err, p.Error())
+		fmt.Fprintln(s.Err, p.String())
 	}
 	return errFound
 }

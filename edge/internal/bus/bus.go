@@ -23,6 +23,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -66,6 +67,7 @@ type Bus struct {
 	metrics *metrics
 	writes  chan writeRequest
 	ended   chan struct{} // closed when Run is about to return
+	up      atomic.Bool
 
 	// All below belongs to the goroutine of Run.
 	devices   []*device
@@ -82,6 +84,9 @@ type Bus struct {
 	probed    int // index of the device probed last
 	redial    redial
 }
+
+// Up reports whether the link could be opened at the last try.
+func (b *Bus) Up() bool { return b.up.Load() }
 
 // New checks the options and parses the link; it does no I/O.
 func New(opts Options) (*Bus, error) {

@@ -43,6 +43,7 @@ func (b *Bus) connect(ctx context.Context) {
 	now := b.opts.Now()
 	switch {
 	case err == nil:
+		b.up.Store(true)
 		b.metrics.up.Set(1)
 		b.metrics.connects.Inc()
 		if b.redial.failures > 0 {
@@ -57,6 +58,7 @@ func (b *Bus) connect(ctx context.Context) {
 		if b.redial.failures > 1 {
 			return
 		}
+		b.up.Store(false)
 		b.metrics.up.Set(0)
 		for _, dev := range b.devices {
 			dev.up = false

@@ -15,6 +15,12 @@ import (
 	"gatehouse/protocol/point"
 )
 
+// DefaultStoreDir is where a packaged gateway keeps its store.
+const DefaultStoreDir = "/var/lib/gatehouse"
+
+// DefaultStoreDir is where records wait on a box whose config names no place.
+const DefaultStoreDir = "/var/lib/gatehouse"
+
 // ReadFile returns the content and mode of a file that the config names.
 type ReadFile func(path string) ([]byte, fs.FileMode, error)
 
@@ -45,7 +51,8 @@ func readDisk(path string) ([]byte, fs.FileMode, error) {
 	return data, info.Mode(), err
 }
 
-// Parse checks a config from memory; name stands in its errors.
+// Parse checks a config from memory; name stands in its errors. A Plan that
+// comes with an error holds the warnings and nothing else.
 func Parse(name string, data []byte, read ReadFile) (Plan, error) {
 	l := &loader{read: read, dir: filepath.Dir(name), profiles: make(map[string]profiles.Profile)}
 	l.Doc = strict.Decode(name, data, &l.cfg)
@@ -59,11 +66,11 @@ func Parse(name string, data []byte, read ReadFile) (Plan, error) {
 	l.rules()
 	l.notInThisRelease()
 
+	l.warnings.Sort()
 	if problems := append(l.Problems(), l.elsewhere...); len(problems) > 0 {
 		problems.Sort()
-		return Plan{}, problems
+		return Plan{Warnings: l.warnings}, problems
 	}
-	l.warnings.Sort()
 	l.plan.Config, l.plan.Warnings = l.cfg, l.warnings
 	return l.plan, nil
 }
@@ -89,7 +96,7 @@ func (l *loader) warn(key, hint, what string, args ...any) {
 func (l *loader) fill() {
 	c := &l.cfg
 	setDefault(&c.Gateway.Timezone, "Asia/Shanghai")
-	setDefault(&c.Store.Dir, "/var/lib/gatehouse")
+	setDefault(&c.Store.Dir, DefaultStoreDir)
 	setDefault(&c.Metrics.Listen, "127.0.0.1:9100")
 	setDefault(&c.Cloud.Flush, 10*time.Second)
 	setDefault(&c.Cloud.Heartbeat, 5*time.Minute)
