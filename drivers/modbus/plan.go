@@ -29,8 +29,10 @@ type block struct {
 	count    int
 }
 
-func (b block) end() int   { return b.start + b.count }
-func (b block) bits() bool { return b.function == modbus.ReadCoils || b.function == modbus.ReadDiscreteInputs }
+func (b block) end() int { return b.start + b.count }
+func (b block) bits() bool {
+	return b.function == modbus.ReadCoils || b.function == modbus.ReadDiscreteInputs
+}
 func (b block) limit() int {
 	if b.bits() {
 		return modbus.MaxBits
