@@ -18,9 +18,6 @@ import (
 // DefaultStoreDir is where a packaged gateway keeps its store.
 const DefaultStoreDir = "/var/lib/gatehouse"
 
-// DefaultStoreDir is where records wait on a box whose config names no place.
-const DefaultStoreDir = "/var/lib/gatehouse"
-
 // ReadFile returns the content and mode of a file that the config names.
 type ReadFile func(path string) ([]byte, fs.FileMode, error)
 
