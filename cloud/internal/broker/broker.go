@@ -10,7 +10,6 @@ package broker
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,8 +30,7 @@ import (
 
 const (
 	serverName   = "gatehouse-cloud"
-	serviceUser  = ".service" // of the in-process connections; no gateway can have this id
-	account      = "$G"       // the server's default account; the only one in use
+	account      = "$G" // the server's default account; the only one in use
 	readyTimeout = 30 * time.Second
 
 	// headroom is what the service's own messages need beside a payload of the
@@ -62,7 +60,7 @@ type Broker struct {
 	lock    *os.File
 	log     *slog.Logger
 	issuer  nkeys.KeyPair
-	secret  string // of the service's own connections, new at every start
+	service nkeys.KeyPair // of the service's own connections, new at every start
 	mqtt    string
 	callout *nats.Conn
 	refused atomic.Uint64
@@ -80,7 +78,7 @@ func Start(ctx context.Context, o Options) (_ *Broker, err error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Broker{lock: lock, log: o.Log, secret: rand.Text()}
+	b := &Broker{lock: lock, log: o.Log}
 	defer func() {
 		if err != nil {
 			b.Close()
@@ -88,6 +86,9 @@ func Start(ctx context.Context, o Options) (_ *Broker, err error) {
 	}()
 	if b.issuer, err = nkeys.CreateAccount(); err != nil {
 		return nil, fmt.Errorf("issuer key: %w", err)
+	}
+	if b.service, err = nkeys.CreateUser(); err != nil {
+		return nil, fmt.Errorf("service key: %w", err)
 	}
 	if b.opts, err = b.serverOptions(o); err != nil {
 		return nil, err
@@ -112,6 +113,10 @@ func (b *Broker) serverOptions(o Options) (*server.Options, error) {
 	if err != nil {
 		return nil, fmt.Errorf("issuer key: %w", err)
 	}
+	service, err := b.service.PublicKey()
+	if err != nil {
+		return nil, fmt.Errorf("service key: %w", err)
+	}
 	opts := &server.Options{
 		ServerName: serverName,
 		DontListen: true,
@@ -120,9 +125,9 @@ func (b *Broker) serverOptions(o Options) (*server.Options, error) {
 		JetStream:  true,
 		StoreDir:   o.Dir,
 		SyncAlways: true, // the promise behind every ack; the default loses minutes of acked messages at a power cut
-		Users:      []*server.User{{Username: serviceUser, Password: b.secret}},
+		Nkeys:      []*server.NkeyUser{{Nkey: service}},
 		AuthCallout: &server.AuthCallout{
-			Issuer: issuer, Account: account, AuthUsers: []string{serviceUser},
+			Issuer: issuer, Account: account, AuthUsers: []string{service},
 		},
 		JetStreamMaxMemory: 64 << 20,
 		JetStreamLimits:    server.JSLimitOpts{DefaultMaxConsumers: -1},
@@ -171,7 +176,11 @@ func (b *Broker) MQTTAddr() string { return b.mqtt }
 
 // Connect returns a new in-process connection of the service itself.
 func (b *Broker) Connect(name string) (*nats.Conn, error) {
-	nc, err := nats.Connect("", nats.InProcessServer(b.srv), nats.UserInfo(serviceUser, b.secret), nats.Name(name),
+	service, err := b.service.PublicKey()
+	if err != nil {
+		return nil, fmt.Errorf("service key: %w", err)
+	}
+	nc, err := nats.Connect("", nats.InProcessServer(b.srv), nats.Nkey(service, b.service.Sign), nats.Name(name),
 		nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond), nats.NoCallbacksAfterClientClose(),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			b.log.Warn("broker connection", "name", name, "err", err)
