@@ -57,6 +57,14 @@ func (l Lane) String() string {
 // Valid reports whether l is one of the lanes.
 func (l Lane) Valid() bool { return l >= LaneAlarm && l <= LaneMedia }
 
+// laneOf returns an invalid lane for a number that is no lane, however large.
+func laneOf(l wirepb.Lane) Lane {
+	if l < 0 || l > wirepb.Lane(LaneMedia) {
+		return 0
+	}
+	return Lane(l)
+}
+
 // ParseLane is the inverse of Lane.String.
 func ParseLane(s string) (Lane, error) {
 	for _, l := range Lanes {
@@ -233,7 +241,7 @@ func DecodeBatch(p []byte) (Batch, error) {
 	if m.Version != Version {
 		return Batch{}, fmt.Errorf("%w %d", ErrVersion, m.Version)
 	}
-	b := Batch{Version: int(m.Version), Gateway: m.Gateway, Epoch: m.Epoch, Lane: Lane(m.Lane)}
+	b := Batch{Version: int(m.Version), Gateway: m.Gateway, Epoch: m.Epoch, Lane: laneOf(m.Lane)}
 	if !b.Lane.Valid() || b.Epoch == "" || len(b.Epoch) > 64 {
 		return Batch{}, fmt.Errorf("%w: lane %d, epoch %q", ErrMalformed, m.Lane, m.Epoch)
 	}
@@ -270,7 +278,7 @@ func DecodeAck(p []byte) (Ack, error) {
 	if m.Version != Version {
 		return Ack{}, fmt.Errorf("%w %d", ErrVersion, m.Version)
 	}
-	a := Ack{Gateway: m.Gateway, Epoch: m.Epoch, Lane: Lane(m.Lane), From: m.From, UpTo: m.UpTo, CloudTime: time.Unix(0, m.CloudTime)}
+	a := Ack{Gateway: m.Gateway, Epoch: m.Epoch, Lane: laneOf(m.Lane), From: m.From, UpTo: m.UpTo, CloudTime: time.Unix(0, m.CloudTime)}
 	if !a.Lane.Valid() {
 		return Ack{}, fmt.Errorf("%w: lane %d", ErrMalformed, m.Lane)
 	}
