@@ -16,9 +16,11 @@ import (
 // fakeLine is a line in a synctest bubble: reply says what comes back to a
 // request, and after how long; nil is silence.
 type fakeLine struct {
+	mu      sync.Mutex // guards the next three, which tests change on the way
 	reply   func(tx []byte) ([]byte, time.Duration)
 	openErr error
 	opens   int
+
 	isUp    bool
 	stop    chan struct{}
 	pending []byte
@@ -26,6 +28,8 @@ type fakeLine struct {
 }
 
 func (l *fakeLine) open(context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.opens++
 	if l.openErr != nil {
 		return l.openErr
@@ -37,7 +41,9 @@ func (l *fakeLine) isOpen() bool { return l.isUp }
 func (l *fakeLine) shut()        { l.isUp = false }
 func (l *fakeLine) interrupt()   { close(l.stop) }
 func (l *fakeLine) send(tx []byte) error {
+	l.mu.Lock()
 	reply, after := l.reply(tx)
+	l.mu.Unlock()
 	l.pending, l.at = reply, time.Now().Add(after)
 	return nil
 }
@@ -128,7 +134,7 @@ func (d *fakeDriver) Write(ctx context.Context, _ point.ID, v point.Value) error
 type rig struct {
 	*Bus
 	line  *fakeLine
-	log   *bytes.Buffer
+	log   *logBuffer
 	seen  map[point.ID][]time.Time
 	beats []time.Time
 	stop  func()
@@ -137,7 +143,7 @@ type rig struct {
 // newRig makes a bus whose devices all answer after 2 ms unless told otherwise.
 func newRig(t *testing.T, opts Options) *rig {
 	t.Helper()
-	r := &rig{log: &bytes.Buffer{}, seen: make(map[point.ID][]time.Time)}
+	r := &rig{log: &logBuffer{}, seen: make(map[point.ID][]time.Time)}
 	opts.ID, opts.Link = "b", "serial:/dev/fake"
 	opts.Log = slog.New(slog.NewTextHandler(r.log, nil))
 	opts.Emit = func(batch []point.Reading) {
@@ -191,12 +197,32 @@ func (r *rig) run(t *testing.T) {
 
 // silent makes some devices mute.
 func (r *rig) silent(numbers ...byte) {
+	r.line.mu.Lock()
+	defer r.line.mu.Unlock()
 	r.line.reply = func(tx []byte) ([]byte, time.Duration) {
 		if bytes.IndexByte(numbers, tx[0]) >= 0 {
 			return nil, 0
 		}
 		return bytes.Clone(tx), 2 * time.Millisecond
 	}
+}
+
+// logBuffer is a log that can be read while it is written.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
 }
 
 var errTest = errors.New("of the test")
