@@ -2,6 +2,7 @@ package profiles
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -83,7 +84,7 @@ func (p *Profile) check(d *strict.Doc, fileName string) {
 
 func oneOf(c checker, key, value string, list []string) {
 	if value == "" {
-		c.Fail(key, fmt.Sprintf("one of: %q", list), "is missing")
+		c.Fail(key, strict.OneOf("", list), "is missing")
 	} else if !slices.Contains(list, value) {
 		c.Fail(key, strict.OneOf(value, list), "unknown value %q", value)
 	}
@@ -102,7 +103,8 @@ func (c checker) line(key string, baud int, par string, stop int) {
 func (c checker) states() {
 	for table, set := range c.p.States {
 		seen := make(map[string]bool)
-		for code, s := range set {
+		for _, code := range slices.Sorted(maps.Keys(set)) {
+			s := set[code]
 			key := fmt.Sprintf("states.%s.%d", table, code)
 			if !point.ValidName(s.Name) || seen[s.Name] {
 				c.Fail(key+".name", "use a name of its own, of letters, digits and '_'", "%q cannot name a state", s.Name)
@@ -184,7 +186,7 @@ func (c checker) unit(key string, unit point.Unit, role point.Role) {
 	case units == nil && unit != point.NoUnit:
 		c.Fail(key+".unit", "remove it", "role %s has no unit", role)
 	case units != nil && !slices.Contains(units, unit):
-		c.Fail(key+".unit", fmt.Sprintf("one of: %q", units), "unit %q does not fit role %s", unit, role)
+		c.Fail(key+".unit", strict.OneOf("", units), "unit %q does not fit role %s", unit, role)
 	}
 }
 
@@ -193,6 +195,9 @@ func (c checker) number(key string, p *Point) {
 	float := strings.HasPrefix(p.Type, "f")
 	if size := 16 * widths[p.Type]; p.Bits != 0 && (p.Type[0] != 'u' || size < 64 && p.Bits>>size != 0) {
 		c.Fail(key+".bits", "pick bits of an unsigned type that is wide enough", "%#x does not fit %s", p.Bits, p.Type)
+	}
+	if float && p.Kind() != point.Number {
+		c.Fail(key+".type", "use a whole number", "a %s is no contact and no state", p.Type)
 	}
 	if float && len(p.Sentinels) > 0 {
 		c.Fail(key+".sentinels", "use min and max", "a float has none")

@@ -1,6 +1,9 @@
 package strict
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Nearest returns the name that s is most likely a slip of: at most two
 // letters away, or one in three of a long name.
@@ -17,14 +20,16 @@ func Nearest(s string, names []string) (string, bool) {
 // OneOf is the hint for a name that is not on a list: the nearest one that
 // is, else the whole list.
 func OneOf[T ~string](s T, names []T) string {
-	plain := make([]string, len(names))
-	for i, n := range names {
-		plain[i] = string(n)
+	var plain []string
+	for _, n := range names {
+		if n != "" {
+			plain = append(plain, string(n))
+		}
 	}
 	if near, ok := Nearest(string(s), plain); ok {
 		return fmt.Sprintf("did you mean %q?", near)
 	}
-	return fmt.Sprintf("one of: %q", plain)
+	return "one of: " + strings.Join(plain, ", ")
 }
 
 // distance is the number of letters to insert, delete, replace or swap with a

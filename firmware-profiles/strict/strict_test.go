@@ -86,7 +86,7 @@ codes: {x: 1, 12: 1, 0xC: 2}
 		`f.yaml:9:18 list[0]: "<<" is no key, use plain names as keys`,
 		`f.yaml:9:31 list[1]: is the number 5, write a block of keys`,
 		`f.yaml:10:9 codes.x: "x" is no code`,
-		`f.yaml:10:22 codes.0xC: stands here twice, keep one of them`,
+		`f.yaml:10:22 codes.12: stands here twice, keep one of them`,
 	}
 	got := d.Problems()
 	for i, p := range got {

@@ -26,6 +26,7 @@ const (
 	maxGap          = time.Second
 	maxRetries      = 5
 	shortestPoll    = 100 * time.Millisecond
+	slowestSafety   = 10 * time.Second // NFPA 72, EN 54-2: input to local alert
 	lastUnitAddress = 247 // MODBUS over serial line V1.02, 2.2
 )
 

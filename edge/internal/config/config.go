@@ -19,7 +19,7 @@ import (
 	"gatehouse/protocol/point"
 )
 
-// Problem is one finding in a file, an error of its own.
+// Problem is one finding in a file; String prints it.
 type Problem = strict.Problem
 
 // Errors is every problem of a file, sorted by position, one line each.

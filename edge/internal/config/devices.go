@@ -66,7 +66,7 @@ func (l *loader) deviceBus(key, id string, known bool) {
 
 // profile loads the device's profile in the variant it asks for.
 func (l *loader) profile(key string, d *Device) (profiles.Profile, bool) {
-	if !l.required(key+".profile", d.Profile, fmt.Sprintf("one of: %q", profiles.Names())) {
+	if !l.required(key+".profile", d.Profile, strict.OneOf("", profiles.Names())) {
 		return profiles.Profile{}, false
 	}
 	p, cached := l.profiles[d.Profile]
@@ -136,7 +136,9 @@ func (s span) String() string {
 
 // device checks what the site says about the points and compiles the rest.
 func (l *loader) device(key string, d *Device, p profiles.Profile, framing drivers.Framing) DevicePlan {
-	setDefault(&d.Poll, p.Timing.Poll)
+	if !l.Has(key + ".poll") {
+		d.Poll = p.Timing.Poll
+	}
 	if d.Poll < shortestPoll || d.Poll > time.Hour {
 		l.Fail(key+".poll", "use 100ms to 1h", "%v is out of range", d.Poll)
 	}
@@ -151,6 +153,9 @@ func (l *loader) device(key string, d *Device, p profiles.Profile, framing drive
 		overrides[name] = l.override(at, site, pt)
 	}
 	spec := Compile(p, Target{Device: d.ID, Address: d.Address, Every: d.Poll, Framing: framing}, overrides)
+	if d.Poll > slowestSafety && slices.ContainsFunc(spec.Points, func(p drivers.PointSpec) bool { return p.Critical }) {
+		l.warn(key+".poll", fmt.Sprintf("use %v or less", slowestSafety), "an alarm of this device may be %v late", d.Poll)
+	}
 	for i, ps := range spec.Points {
 		l.plan.Points[ps.ID] = l.info(d, p.Points[i], overrides[p.Points[i].Name], p)
 	}

@@ -95,8 +95,12 @@ func (l *loader) fill() {
 	setDefault(&c.Gateway.Timezone, "Asia/Shanghai")
 	setDefault(&c.Store.Dir, DefaultStoreDir)
 	setDefault(&c.Metrics.Listen, "127.0.0.1:9100")
-	setDefault(&c.Cloud.Flush, 10*time.Second)
-	setDefault(&c.Cloud.Heartbeat, 5*time.Minute)
+	if !l.Has("cloud.flush") {
+		c.Cloud.Flush = 10 * time.Second
+	}
+	if !l.Has("cloud.heartbeat") {
+		c.Cloud.Heartbeat = 5 * time.Minute
+	}
 	if c.Rules.Include == nil {
 		c.Rules.Include = []string{"standard"}
 	}

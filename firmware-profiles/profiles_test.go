@@ -1,0 +1,146 @@
+package profiles
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"gatehouse/firmware-profiles/strict"
+	"gatehouse/protocol/point"
+)
+
+func TestEveryShippedProfileLoads(t *testing.T) {
+	want := []string{"4mz-hh4", "eastron-sdm120", "waveshare-relay-d", "wellpro-wp8026"}
+	if got := Names(); !slices.Equal(got, want) {
+		t.Errorf("Names() = %q, want %q", got, want)
+	}
+	for _, name := range Names() {
+		p, err := Load(name)
+		if err != nil {
+			t.Errorf("%s:\n%v", name, err)
+			continue
+		}
+		for variant := range p.Variants {
+			if _, err := p.With(variant); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+}
+
+func TestLoadOfUnknownProfileNamesTheNearest(t *testing.T) {
+	_, err := Load("4mz-hh5")
+	if err == nil || !strings.Contains(err.Error(), `did you mean "4mz-hh4"?`) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestRowOfPointsIsWrittenOut(t *testing.T) {
+	p, err := Load("waveshare-relay-d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	relay, ok := p.Point("relay8")
+	if !ok || relay.Address != 7 || relay.Write.Address != 7 || *relay.Write.PulseAddress != 0x0207 {
+		t.Errorf("relay8: %+v, write %+v", relay, relay.Write)
+	}
+	if relay.Write.PulseMax != 0x7FFF*100*time.Millisecond {
+		t.Errorf("longest pulse %v", relay.Write.PulseMax)
+	}
+	if di, _ := p.Point("di3"); di.Address != 2 || di.Type != "bit" || di.Names.ZH != "输入3" || di.Write != nil {
+		t.Errorf("di3: %+v", di)
+	}
+	if n := len(p.Points); n != 16 {
+		t.Errorf("%d points, want 16", n)
+	}
+}
+
+func TestVariantLeavesTheModelAsItIs(t *testing.T) {
+	p, err := Load("4mz-hh4")
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := p.With("h2s-ppm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, _ := p.Point("h2s")
+	after, _ := v.Point("h2s")
+	if before.Unit != point.MgPerM3 || after.Unit != point.PPM || after.UnitFrom.Map[4] != 10000 || after.UnitFrom.Space != "holding" {
+		t.Errorf("before %+v, after %+v", before, after)
+	}
+	if _, err := p.With("h2s"); err == nil {
+		t.Error("a variant that does not exist was accepted")
+	}
+}
+
+func TestWrongProfilePrintsEveryProblemWithItsPosition(t *testing.T) {
+	data, err := os.ReadFile("../testdata/profiles/wrong/wrong.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Parse("wrong.yaml", data)
+	var problems strict.Errors
+	if !errors.As(err, &problems) {
+		t.Fatalf("got %v", err)
+	}
+	list := "../testdata/profiles/wrong/wrong.txt"
+	if os.Getenv("GOLDEN") == "update" {
+		if err := os.WriteFile(list, []byte(problems.Error()+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := problems.Error() + "\n"; got != string(want) {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestLoadFileReadsAProfileFromDisk(t *testing.T) {
+	data, err := shipped.ReadFile("eastron-sdm120.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "eastron-sdm120.yaml")
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := LoadFile(file); err != nil || len(p.Points) != 14 {
+		t.Errorf("%d points, %v", len(p.Points), err)
+	}
+	if _, err := LoadFile(file + "x"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// FuzzParse: no bytes make Parse panic, and what it accepts keeps its promise
+// that every role, unit and name is a published or valid one.
+func FuzzParse(f *testing.F) {
+	for _, name := range Names() {
+		data, err := shipped.ReadFile(name + ".yaml")
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Add([]byte("points: [{name: a, count: 3, space: coil, write: {pulse_address: 65535}}]"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		p, err := Parse("fuzz.yaml", data)
+		if err != nil {
+			return
+		}
+		for _, pt := range p.Points {
+			info, known := point.Roles[pt.Role]
+			if !known || !point.KnownUnit(pt.Unit) || !point.ValidName(pt.Name) || pt.Kind() != info.Kind {
+				t.Errorf("accepted %+v", pt)
+			}
+		}
+	})
+}
