@@ -1,0 +1,119 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"gatehouse/protocol/wire"
+)
+
+// smallDisk mounts a file system of size bytes, or skips where that is not
+// allowed; CI is root, so there it must work.
+func smallDisk(t *testing.T, size int) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
+		if os.Getenv("CI") == "true" && os.Geteuid() == 0 {
+			t.Fatalf("mount a small tmpfs: %v (CI must be allowed to mount)", err)
+		}
+		t.Skipf("mount a small tmpfs: %v (run as root)", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+func TestFullDiskDropsTelemetryAndKeepsTheLanesWhole(t *testing.T) {
+	dir := smallDisk(t, 4<<20)
+	s, err := Open(Options{Dir: dir, SpoolEvery: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mustClose(t, s)
+	mustCommit(t, s, "a", "firing", rec(wire.LaneAlarm, "raised"))
+	r := rec(wire.LaneTelemetry, string(make([]byte, 1000)))
+	const n = 10_000 // more than twice the disk
+	for i := range n {
+		if err := s.Append(r); err != nil {
+			t.Fatal(err)
+		}
+		if i%250 == 249 {
+			if err := s.Flush(); err != nil {
+				t.Fatalf("after %d records: %v", i, err)
+			}
+		}
+	}
+	recs := drain(t, s, wire.LaneTelemetry, 0)
+	if first, last := recs[0], recs[len(recs)-1]; first.Kind != wire.KindGap || last.Seq != n || len(recs) < 500 {
+		t.Errorf("%d records, the first %s, the last %d", len(recs), first.Kind, last.Seq)
+	}
+	wantBodies(t, drain(t, s, wire.LaneAlarm, 0), "raised")
+}
+
+func TestFullDiskFailsACommitWithAHintAndHeals(t *testing.T) {
+	dir := smallDisk(t, 4<<20)
+	s, err := Open(Options{Dir: dir, SpoolEvery: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { mustClose(t, s) }()
+	mustCommit(t, s, "a", "1", rec(wire.LaneAlarm, "1"))
+	ballast := filepath.Join(dir, "ballast")
+	f, err := os.Create(ballast)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for err == nil {
+		_, err = f.Write(make([]byte, 4096))
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	stored := 1
+	for err = nil; err == nil && stored < 1000; stored++ {
+		err = s.Commit("a", []byte(fmt.Sprint(stored+1)), rec(wire.LaneAlarm, string(make([]byte, 8192))))
+	}
+	stored--
+	var e *Error
+	if !errors.Is(err, ErrFull) || !errors.As(err, &e) || e.Hint == "" {
+		t.Fatalf("commit %d on a full disk: %v", stored+1, err)
+	}
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	mustCommit(t, s, "a", "healed", rec(wire.LaneAlarm, "healed"))
+	mustClose(t, s)
+	s = open(t, dir)
+	recs := drain(t, s, wire.LaneAlarm, 0)
+	if len(recs) != stored+1 || string(recs[stored].Body) != "healed" {
+		t.Errorf("%d records, want %d", len(recs), stored+1)
+	}
+	if err := s.Load(func(_ string, v []byte) error { return wantState(v, "healed") }); err != nil {
+		t.Error(err)
+	}
+}
+
+func wantState(got []byte, want string) error {
+	if string(got) != want {
+		return fmt.Errorf("state %q, want %q", got, want)
+	}
+	return nil
+}
+
+func TestFullDiskAtStartIsToldWhatToDo(t *testing.T) {
+	dir := smallDisk(t, 16<<10)
+	_, err := Open(Options{Dir: dir})
+	var e *Error
+	if !errors.Is(err, ErrFull) || !errors.As(err, &e) || e.Hint == "" {
+		t.Errorf("got %v", err)
+	}
+}
