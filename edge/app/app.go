@@ -10,6 +10,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -63,7 +64,10 @@ func Run(ctx context.Context, o Options) error {
 	parts := &tasks{log: o.Log}
 	defer parts.stop()
 
-	st, unstored := openStore(plan, clk, reg, o.Log)
+	st, unstored, err := openStore(plan, clk, reg, o.Log)
+	if err != nil {
+		return err
+	}
 	parts.onStop("store", st.Close)
 
 	buses, err := newBuses(plan, reg, o.Log)
@@ -97,7 +101,7 @@ func Run(ctx context.Context, o Options) error {
 	for _, s := range sirens {
 		s.Resume(alarms.List())
 	}
-	control, err := openControl(plan, alarms, tab, unstored, o.Log)
+	control, err := openControl(plan, alarms, tab, o.Log)
 	if err != nil {
 		return err
 	}
@@ -156,14 +160,14 @@ func announce(st *store.Store, clk *clock.Clock, plan config.Plan, o Options) {
 	}
 }
 
-// openControl opens the control socket beside the store. Without a directory
-// there is none; the daemon then runs without the commands.
-func openControl(plan config.Plan, alarms *alarm.Manager, tab *table.Table, unstored error, log *slog.Logger) (*web.Control, error) {
+// openControl opens the control socket beside the store. A daemon that cannot
+// have one runs on without the commands, unless another daemon has it.
+func openControl(plan config.Plan, alarms *alarm.Manager, tab *table.Table, log *slog.Logger) (*web.Control, error) {
 	c, err := web.ListenControl(web.ControlOptions{
 		Path: filepath.Join(plan.Config.Store.Dir, web.SocketName), Alarms: alarms, Points: tab, Info: plan.Points, Log: log,
 	})
-	if err != nil && unstored != nil {
-		log.Error("the gatehouse commands cannot reach this daemon", "err", err)
+	if err != nil && !errors.Is(err, web.ErrRunning) {
+		log.Error("the gatehouse commands cannot reach this daemon; everything else works", "err", err)
 		return nil, nil
 	}
 	return c, err

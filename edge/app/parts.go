@@ -55,14 +55,18 @@ func reason(err error) string {
 }
 
 // openStore opens the store on disk or, with the reason why not, one in memory.
-func openStore(plan config.Plan, clk *clock.Clock, reg prometheus.Registerer, log *slog.Logger) (st *store.Store, unstored error) {
+// It fails if another daemon has the store: two would poll the same lines.
+func openStore(plan config.Plan, clk *clock.Clock, reg prometheus.Registerer, log *slog.Logger) (st *store.Store, unstored, err error) {
 	o := store.Options{Dir: plan.Config.Store.Dir, Quota: int64(plan.Config.Store.Quota), Log: log, Registerer: reg, Now: clk.Now}
-	st, err := store.Open(o)
-	if err != nil {
+	st, err = store.Open(o)
+	switch {
+	case errors.Is(err, store.ErrLocked):
+		return nil, nil, err
+	case err != nil:
 		log.Error("the store cannot be opened; alarms work on and are kept in memory until the next start", "err", err)
-		return store.OpenMemory(o), err
+		return store.OpenMemory(o), err, nil
 	}
-	return st, nil
+	return st, nil, nil
 }
 
 // busSet is every bus with what the rest of the daemon needs of it.

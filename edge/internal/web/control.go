@@ -28,6 +28,9 @@ import (
 	"gatehouse/protocol/wire"
 )
 
+// ErrRunning occurs when a living daemon answers on the socket already.
+var ErrRunning = errors.New("another gatehouse is running on it")
+
 // SocketName is the control socket's name in the store's directory.
 const SocketName = "control.sock"
 
@@ -107,7 +110,7 @@ type Control struct {
 func ListenControl(o ControlOptions) (*Control, error) {
 	if conn, err := net.Dial("unix", o.Path); err == nil {
 		_ = conn.Close()
-		return nil, fmt.Errorf("control socket %s: another gatehouse is running on it: stop that one first, or give this one its own store.dir", o.Path)
+		return nil, fmt.Errorf("control socket %s: %w: stop that one first, or give this one its own store.dir", o.Path, ErrRunning)
 	}
 	if err := os.Remove(o.Path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("control socket: %w", err)
