@@ -14,7 +14,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -43,7 +42,7 @@ type size struct {
 }
 
 func (o *options) fill() {
-	o.size = size{Connections: 50, Rounds: 2, Warmup: 10 * time.Second, Window: 30 * time.Second, Alarms: 400, Restarts: 5}
+	o.size = size{Connections: 50, Rounds: 2, Warmup: 10 * time.Second, Window: 30 * time.Second, Alarms: 300, Restarts: 5}
 	if o.short {
 		o.size = size{Connections: 50, Rounds: 1, Warmup: 4 * time.Second, Window: 10 * time.Second, Alarms: 200, Restarts: 2}
 	}
@@ -102,7 +101,7 @@ func run(ctx context.Context, o options) (bool, error) {
 	} else {
 		defer os.RemoveAll(dir)
 	}
-	b := &bench{bin: bin, dir: dir, size: o.size, log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
+	b := &bench{bin: bin, dir: dir, size: o.size}
 	var errs []error
 	for _, part := range []struct {
 		name string
@@ -130,7 +129,6 @@ type bench struct {
 	bin  string
 	dir  string
 	size size
-	log  *slog.Logger
 	rows table
 }
 

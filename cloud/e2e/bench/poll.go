@@ -43,16 +43,21 @@ func (b *bench) poll(ctx context.Context) error {
 		}
 		own = append(own, u)
 		b.say("poll: round %d of %d: the reference", round+1, b.size.Rounds)
-		if u, err = b.pollReference(ctx, resp, broker); err != nil {
+		if u, err = b.pollReference(ctx, resp, broker, false); err != nil {
 			return err
 		}
 		other = append(other, u)
 	}
-	b.pollRows(own, other)
+	b.say("poll: the reference with its polls spread over the second")
+	u, err := b.pollReference(ctx, resp, broker, true)
+	if err != nil {
+		return err
+	}
+	b.pollRows(own, other, u)
 	return nil
 }
 
-func (b *bench) pollRows(own, other []usage) {
+func (b *bench) pollRows(own, other []usage, spread usage) {
 	pick := func(us []usage, f func(usage) float64) float64 {
 		var v []float64
 		for _, u := range us {
@@ -75,6 +80,7 @@ func (b *bench) pollRows(own, other []usage) {
 	b.rows.shown(name("vmrss"), pick(own, rss), "MB", ref(pick(other, rss)))
 	cpu := pick(other, usage.cpuPer1000)
 	b.rows.atMost(name("cpu"), pick(own, usage.cpuPer1000), "s/1000 polls", ref(cpu), round(cpu))
+	b.rows.shown(name("cpu-spread"), pick(own, usage.cpuPer1000), "s/1000 polls", ref(spread.cpuPer1000()))
 	b.rows.atLeast(name("rate"), pick(own, usage.rate), "polls/s", ref(pick(other, usage.rate)), 0.99*float64(b.size.Connections*unitsPerConn))
 	b.rows.shown(name("uplink"), pick(own, func(u usage) float64 { return float64(u.bytes) / float64(u.polls) }), "B/poll",
 		ref(pick(other, func(u usage) float64 { return float64(u.bytes) / float64(u.polls) })))
@@ -116,8 +122,9 @@ func (b *bench) pollDaemon(ctx context.Context, resp *responder, broker *broker,
 	upTo := resp.counts()
 	_, now := sub.traffic()
 	u.bytes = now - bytes
-	// What was polled last is still on its way: telemetry leaves every 10 s.
-	_ = until(ctx, 15*time.Second, "the last values", func() bool { return sub.missing(from, upTo) == 0 }, g.proc)
+	// What was polled last is still on its way: telemetry is collected for 10 s
+	// and may wait another 10 s for its commit.
+	_ = until(ctx, 25*time.Second, "the last values", func() bool { return sub.missing(from, upTo) == 0 }, g.proc)
 	u.lost = sub.missing(from, upTo)
 	if sub.tally.alien > 0 {
 		return usage{}, fmt.Errorf("%d values arrived that no device has shown, or twice", sub.tally.alien)
@@ -126,14 +133,14 @@ func (b *bench) pollDaemon(ctx context.Context, resp *responder, broker *broker,
 }
 
 // pollReference measures the reference in the same way.
-func (b *bench) pollReference(ctx context.Context, resp *responder, broker *broker) (usage, error) {
+func (b *bench) pollReference(ctx context.Context, resp *responder, broker *broker, spread bool) (usage, error) {
 	meter, err := newMeter(broker.addr, "bench/#")
 	if err != nil {
 		return usage{}, err
 	}
 	defer meter.close()
 	before := resp.counts()
-	p, err := startReference(b.dir, broker.addr, resp.addresses())
+	p, err := startReference(b.dir, broker.addr, resp.addresses(), spread)
 	if err != nil {
 		return usage{}, err
 	}
@@ -141,7 +148,7 @@ func (b *bench) pollReference(ctx context.Context, resp *responder, broker *brok
 	if err := until(ctx, 20*time.Second, "every device to be polled", func() bool { return resp.allPolled(before) }, p); err != nil {
 		return usage{}, err
 	}
-	if err := sleep(ctx, b.size.Warmup, p); err != nil {
+	if err := sleep(ctx, b.size.Warmup/3, p); err != nil { // it has nothing to fill but its connections
 		return usage{}, err
 	}
 	bytes := meter.bytes.Load()

@@ -22,12 +22,16 @@ const referenceCommand = "reference"
 
 // runReference is the least a gateway can do: for every connection a loop with
 // goburrow's stock client that reads each slave once a second and publishes
-// the values as JSON. It has no rules, no store, no ack and no retry.
+// the values as JSON. It has no rules, no store, no ack and no retry. As such a
+// loop is mostly written, all connections begin their round at the same moment;
+// that is cheap, since one wake-up then serves many answers. With -spread every
+// slave has a moment of its own within the second.
 func runReference(ctx context.Context, args []string) error {
 	f := flag.NewFlagSet(referenceCommand, flag.ContinueOnError)
 	broker := f.String("broker", "", "host:port")
 	devices := f.String("devices", "", "host:port of each connection, by commas")
 	every := f.Duration("every", time.Second, "poll period")
+	spread := f.Bool("spread", false, "spread the polls over the period")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
@@ -36,10 +40,17 @@ func runReference(ctx context.Context, args []string) error {
 		return err
 	}
 	defer client.Disconnect(100)
+	addresses := strings.Split(*devices, ",")
 	var wg sync.WaitGroup
-	for c, addr := range strings.Split(*devices, ",") {
+	begun := time.Now()
+	for c, addr := range addresses {
+		l := pollLoop{client: client, conn: c, addr: addr, every: *every, begun: begun}
+		if *spread {
+			l.step = *every / unitsPerConn
+			l.begun = begun.Add(l.step * time.Duration(c) / time.Duration(len(addresses)))
+		}
 		wg.Go(func() {
-			if err := pollLoop(ctx, client, c, addr, *every); err != nil && ctx.Err() == nil {
+			if err := l.run(ctx); err != nil && ctx.Err() == nil {
 				fmt.Fprintln(os.Stderr, addr, err)
 			}
 		})
@@ -48,52 +59,71 @@ func runReference(ctx context.Context, args []string) error {
 	return nil
 }
 
-// referenceMessage is one poll.
+// referenceMessage is one poll, its values by name: what a reader of the topic
+// needs.
 type referenceMessage struct {
-	Device string    `json:"device"`
-	Time   time.Time `json:"time"`
-	Values []uint16  `json:"values"`
+	Device string             `json:"device"`
+	Time   time.Time          `json:"time"`
+	Values map[string]float64 `json:"values"`
 }
 
-func pollLoop(ctx context.Context, client mqtt.Client, conn int, addr string, every time.Duration) error {
-	h := modbus.NewTCPClientHandler(addr)
+// pollLoop polls the slaves of one connection, one after the other.
+type pollLoop struct {
+	client mqtt.Client
+	conn   int
+	addr   string
+	every  time.Duration
+	step   time.Duration // from one slave to the next
+	begun  time.Time     // when the first poll is due
+}
+
+func (l *pollLoop) run(ctx context.Context) error {
+	h := modbus.NewTCPClientHandler(l.addr)
 	h.Timeout = time.Second
 	defer h.Close()
 	slave := modbus.NewClient(h)
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	for {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for round := time.Duration(0); ; round++ {
 		for unit := 1; unit <= unitsPerConn; unit++ {
+			timer.Reset(time.Until(l.begun.Add(round*l.every + time.Duration(unit-1)*l.step)))
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-timer.C:
+			}
 			h.SlaveId = byte(unit)
 			p, err := slave.ReadHoldingRegisters(0, registers)
 			if err != nil {
 				return err
 			}
-			m := referenceMessage{Device: deviceID(conn, unit), Time: time.Now(), Values: make([]uint16, registers)}
-			for i := range m.Values {
-				m.Values[i] = binary.BigEndian.Uint16(p[2*i:])
-			}
-			text, err := json.Marshal(m)
-			if err != nil {
+			if err := l.publish(unit, p); err != nil {
 				return err
 			}
-			if t := client.Publish("bench/"+m.Device, 0, false, text); !t.WaitTimeout(5*time.Second) || t.Error() != nil {
-				return errors.Join(errors.New("publish"), t.Error())
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
 		}
 	}
 }
 
+func (l *pollLoop) publish(unit int, p []byte) error {
+	m := referenceMessage{Device: deviceID(l.conn, unit), Time: time.Now(), Values: make(map[string]float64, registers)}
+	for i := range registers {
+		m.Values[pointName(i+1)] = float64(binary.BigEndian.Uint16(p[2*i:]))
+	}
+	text, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	if t := l.client.Publish("bench/"+m.Device, 0, false, text); !t.WaitTimeout(5*time.Second) || t.Error() != nil {
+		return errors.Join(errors.New("publish"), t.Error())
+	}
+	return nil
+}
+
 // startReference runs the reference as a child.
-func startReference(dir, broker string, addresses []string) (*process, error) {
+func startReference(dir, broker string, addresses []string, spread bool) (*process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	return start(dir, "reference", self, referenceCommand, "-broker", broker, "-devices", strings.Join(addresses, ","))
+	return start(dir, "reference", self, referenceCommand, "-broker", broker, "-devices", strings.Join(addresses, ","), fmt.Sprintf("-spread=%t", spread))
 }

@@ -98,12 +98,11 @@ func (r *responder) counts() [][unitsPerConn]uint64 {
 	return out
 }
 
-// allPolled reports whether every slave has answered more often than in since
-// (nil: at all).
+// allPolled reports whether every slave has answered more often than in since.
 func (r *responder) allPolled(since [][unitsPerConn]uint64) bool {
 	for c, units := range r.counts() {
 		for u, n := range units {
-			if n == 0 || since != nil && n <= since[c][u] {
+			if n <= since[c][u] {
 				return false
 			}
 		}

@@ -65,7 +65,7 @@ func (b *bench) restart(ctx context.Context) error {
 		return err
 	}
 	defer func() { g.stop() }()
-	if err := until(ctx, 20*time.Second, "the first polls", func() bool { return resp.allPolled(nil) }, g.proc); err != nil {
+	if err := until(ctx, 20*time.Second, "the first polls", func() bool { return resp.polls.Load() >= alarmDevices }, g.proc); err != nil {
 		return err
 	}
 	var back []float64
