@@ -31,8 +31,11 @@ func loadConfig(path string) (config, error) {
 	}
 	defer func() { _ = f.Close() }() // only read
 	err = yaml.NewDecoder(f, yaml.Strict()).Decode(&c)
-	if err != nil && !errors.Is(err, io.EOF) { // an empty file is all defaults
+	if err != nil && !errors.Is(err, io.EOF) {
 		return c, fmt.Errorf("config %s: %s", path, yaml.FormatError(err, false, true))
+	}
+	if c == (config{}) { // the decoder clears what an empty document does not mention
+		return defaultConfig(), nil
 	}
 	return c, nil
 }

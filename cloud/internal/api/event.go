@@ -134,11 +134,11 @@ type telemetryData struct {
 }
 
 type telemetryColumn struct {
-	Point     string   `json:"point"`
-	Role      string   `json:"role"`
-	Unit      string   `json:"unit"`
-	Values    []any    `json:"values"`
-	Qualities []string `json:"qualities,omitempty"`
+	Point     string `json:"point"`
+	Role      string `json:"role"`
+	Unit      string `json:"unit"`
+	Values    []any  `json:"values"`
+	Qualities []any  `json:"qualities,omitempty"`
 }
 
 func newTelemetry(t wire.Telemetry) telemetryData {
@@ -155,7 +155,7 @@ func newTelemetry(t wire.Telemetry) telemetryData {
 func newColumn(device string, c wire.Column, rows int) telemetryColumn {
 	col := telemetryColumn{Point: device + "/" + c.Point, Role: string(c.Role), Unit: string(c.Unit), Values: make([]any, rows)}
 	if len(c.Qualities) > 0 {
-		col.Qualities = make([]string, rows)
+		col.Qualities = make([]any, rows)
 	}
 	for i := range max(len(c.Nums), len(c.Texts)) {
 		row := i

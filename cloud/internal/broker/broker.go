@@ -32,6 +32,7 @@ const (
 	serverName   = "gatehouse-cloud"
 	account      = "$G" // the server's default account; the only one in use
 	readyTimeout = 30 * time.Second
+	readyStep    = 100 * time.Millisecond // between looks at why it is not
 
 	// headroom is what the service's own messages need beside a payload of the
 	// size a gateway may send: subject, headers, a compressor's bad day.
@@ -152,23 +153,20 @@ func (b *Broker) serverOptions(o Options) (*server.Options, error) {
 
 // awaitReady returns as soon as the server serves, gives up, or ctx ends.
 func (b *Broker) awaitReady(ctx context.Context, lines *logger) error {
-	ready := make(chan bool, 1)
-	go func() { ready <- b.srv.ReadyForConnections(readyTimeout) }()
-	var err error
-	select {
-	case ok := <-ready:
-		if ok {
-			return nil
+	deadline := time.Now().Add(readyTimeout)
+	for !b.srv.ReadyForConnections(readyStep) {
+		select {
+		case line := <-lines.fatal:
+			return fmt.Errorf("%w: %s (hint: another process may hold the port)", ErrListen, line)
+		case <-ctx.Done():
+			return fmt.Errorf("start broker: %w", ctx.Err())
+		default:
 		}
-		return fmt.Errorf("broker not ready after %s (hint: a damaged or very large data directory; the log says more)", readyTimeout)
-	case line := <-lines.fatal:
-		err = fmt.Errorf("%w: %s (hint: another process may hold the port)", ErrListen, line)
-	case <-ctx.Done():
-		err = ctx.Err()
+		if time.Now().After(deadline) {
+			return fmt.Errorf("broker not ready after %s (hint: a damaged or very large data directory; the log says more)", readyTimeout)
+		}
 	}
-	b.srv.Shutdown() // ends the wait below
-	<-ready
-	return err
+	return nil
 }
 
 // MQTTAddr returns the address gateways connect to, with the real port.
