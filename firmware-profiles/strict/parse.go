@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
@@ -32,12 +33,14 @@ func parse(data []byte) (body ast.Node, at place, err error) {
 	if !utf8.Valid(data) {
 		return nil, firstInvalid(data), errors.New("not UTF-8 (written as GBK?)")
 	}
+	// One kind of line end: within quotes the scanner counts "\r\n" twice.
+	text := strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(string(data))
 	defer func() {
 		if r := recover(); r != nil {
 			body, err = nil, fmt.Errorf("not readable as YAML (%v)", r)
 		}
 	}()
-	tokens := lexer.Tokenize(string(data))
+	tokens := lexer.Tokenize(text)
 	if t := tooDeep(tokens); t != nil {
 		return nil, placeOf(t), fmt.Errorf("nested more than %d deep", maxNesting)
 	}

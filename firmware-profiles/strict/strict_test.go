@@ -106,6 +106,7 @@ func TestFileThatIsNotOneYAMLDocumentSaysWhere(t *testing.T) {
 		"name: a\n\tcount: 1":           "f.yaml:2:1: not YAML",
 		"name: a\n---\nname: b":         "f.yaml:3:5: a second document begins",
 		"name: a\nx: 砚\xd1\xe2":         "f.yaml:2:5: not UTF-8",
+		"name: 'a\r\n\r\n b'\r\n\tx: 1": "f.yaml:4:1: not YAML",
 		"- a":                           "f.yaml:1:1: is a list, write a block of keys",
 		strings.Repeat("[", 200):        "f.yaml:1:33: nested more than 32 deep",
 		strings.Repeat("- ", 200):       "f.yaml:1:65: nested more than 32 deep",

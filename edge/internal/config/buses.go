@@ -27,7 +27,7 @@ const (
 	maxRetries      = 5
 	shortestPoll    = 100 * time.Millisecond
 	slowestSafety   = 10 * time.Second // NFPA 72, EN 54-2: input to local alert
-	lastUnitAddress = 247 // MODBUS over serial line V1.02, 2.2
+	lastUnitAddress = 247              // MODBUS over serial line V1.02, 2.2
 )
 
 // unstable are device paths that another adapter may have after the next boot.

@@ -186,6 +186,9 @@ func TestCustomRuleTakesThePlaceOfAShippedOne(t *testing.T) {
 	if len(plan.Rules) != len(shipped.Rules) {
 		t.Errorf("%d rules, shipped %d", len(plan.Rules), len(shipped.Rules))
 	}
+	if len(plan.Warnings) != 1 || !strings.Contains(plan.Warnings[0].What, "lowers the shipped rule detector-state from P1 to P2") {
+		t.Errorf("warnings %v", plan.Warnings)
+	}
 	for _, r := range plan.Rules {
 		if r.Def.ID == "detector-state" && (r.Priority != 2 || r.Def.Title != "探头报警") {
 			t.Errorf("%+v", r)
@@ -337,4 +340,13 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestSlowlyPolledLifeSafetyIsWarnedOf(t *testing.T) {
+	for poll, want := range map[string]int{"10s": 0, "30s": 1} {
+		plan, err := Parse("g.yaml", []byte(strings.Replace(small, "4mz-hh4", "4mz-hh4, poll: "+poll, 1)), fakeFiles)
+		if err != nil || len(plan.Warnings) != want {
+			t.Errorf("%s: warnings %v, %v", poll, plan.Warnings, err)
+		}
+	}
 }

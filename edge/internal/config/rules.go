@@ -84,7 +84,11 @@ func (l *loader) custom(defs []rule.Def, origins map[string]origin) []rule.Def {
 		_, replaces := origins[def.ID]
 		origins[def.ID] = origin{l.Doc, key}
 		if replaces {
-			defs[slices.IndexFunc(defs, func(d rule.Def) bool { return d.ID == def.ID })] = def
+			at := slices.IndexFunc(defs, func(d rule.Def) bool { return d.ID == def.ID })
+			if def.Priority > defs[at].Priority { // P2 > P1: less urgent
+				l.warn(key+".priority", "write down who decided so", "lowers the shipped rule %s from %s to %s", def.ID, defs[at].Priority, def.Priority)
+			}
+			defs[at] = def
 		} else {
 			defs = append(defs, def)
 		}
