@@ -1,8 +1,10 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"gatehouse/drivers"
@@ -71,13 +73,8 @@ func (l *loader) profile(key string, d *Device) (profiles.Profile, bool) {
 	}
 	p, cached := l.profiles[d.Profile]
 	if !cached {
-		if !slices.Contains(profiles.Names(), d.Profile) {
-			l.Fail(key+".profile", strict.OneOf(d.Profile, profiles.Names()), "unknown profile %q", d.Profile)
-			return profiles.Profile{}, false
-		}
-		var err error
-		if p, err = profiles.Load(d.Profile); err != nil {
-			l.Fail(key+".profile", "this build ships a broken profile: report it", "%v", err)
+		var ok bool
+		if p, ok = l.loadProfile(key+".profile", d.Profile); !ok {
 			return profiles.Profile{}, false
 		}
 		l.profiles[d.Profile] = p
@@ -92,6 +89,32 @@ func (l *loader) profile(key string, d *Device) (profiles.Profile, bool) {
 		return p, true // its points are still worth checking
 	}
 	return with, true
+}
+
+// loadProfile returns a shipped profile by its name, or the site's own by the
+// path of its file.
+func (l *loader) loadProfile(key, name string) (profiles.Profile, bool) {
+	var p profiles.Profile
+	var err error
+	switch {
+	case strings.HasSuffix(name, ".yaml"):
+		data, _, readErr := l.read(l.path(name))
+		if readErr != nil {
+			l.Fail(key, "name an existing profile file, or one of the shipped profiles without .yaml", "%v", readErr)
+			return p, false
+		}
+		p, err = profiles.Parse(l.path(name), data)
+	case slices.Contains(profiles.Names(), name):
+		p, err = profiles.Load(name)
+	default:
+		l.Fail(key, strict.OneOf(name, profiles.Names()), "unknown profile %q", name)
+		return p, false
+	}
+	var problems Errors
+	if errors.As(err, &problems) {
+		l.elsewhere = append(l.elsewhere, problems...)
+	}
+	return p, err == nil
 }
 
 func variantNames(p profiles.Profile) []string {
