@@ -161,7 +161,7 @@ func (col *column) add(row uint32, r *point.Reading) {
 		col.nums = append(col.nums, col.last.Num)
 	}
 	if col.meta.Kind == point.State || col.meta.Kind == point.Text {
-		col.texts = append(col.texts, col.last.Text)
+		col.texts = append(col.texts, strings.ToValidUTF8(col.last.Text, "\uFFFD")) // else nothing of the record could travel
 	}
 	col.qualities = append(col.qualities, r.Quality)
 	col.doubtful = col.doubtful || r.Quality != point.Good
