@@ -5,43 +5,20 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nuid"
 
 	"gatehouse/protocol/wire"
 )
 
-// Headers of an atomic batch, ADR-50, and of a message with an own life time,
-// ADR-43 of the nats-architecture-and-design repository.
 const (
-	headerBatchID  = "Nats-Batch-Id"
-	headerBatchSeq = "Nats-Batch-Sequence"
-	headerCommit   = "Nats-Batch-Commit"
-	headerExpected = "Nats-Expected-Last-Subject-Sequence"
-	headerRollup   = "Nats-Rollup"
-	headerTTL      = "Nats-TTL"
-)
-
-const (
-	// maxMessages per atomic batch; the server refuses more than 1000.
-	maxMessages = 500
 	// maxMessage is what one compressed run may weigh.
 	maxMessage = wire.MaxPayload
 
-	commitTimeout = 10 * time.Second
+	appendTimeout = 10 * time.Second
 	maxAttempts   = 8
-
-	// codeWrongLastSequence is the server's refusal of headerExpected, see
-	// errors.json in nats-server.
-	codeWrongLastSequence = 10071
 )
-
-// errRaced occurs when the marker was not what it was thought to be.
-var errRaced = errors.New("marker moved")
 
 // marker is what the log knows of one gateway's lane: up to where it has all
 // there was to have. Its JSON form is stored.
@@ -73,10 +50,10 @@ func (l *Log) Append(ctx context.Context, o Origin, b wire.Batch) (upTo uint64, 
 	if err != nil {
 		return 0, fmt.Errorf("append: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+	ctx, cancel := context.WithTimeout(ctx, appendTimeout)
 	defer cancel()
 	for range maxAttempts {
-		m, err := ln.marker(ctx, l.nc, o.Gateway)
+		m, err := ln.marker(ctx, o.Gateway)
 		if err != nil {
 			return 0, err
 		}
@@ -120,7 +97,7 @@ func (l *Log) appendAfter(ctx context.Context, ln *lane, o Origin, b wire.Batch,
 	for len(messages) > 0 {
 		n := min(len(messages), maxMessages)
 		next := marker{Epoch: b.Epoch, Last: messages[n-1].last}
-		if m, err = l.commit(ctx, ln, o.Gateway, messages[:n], m, next); err != nil {
+		if m, err = l.commit(ctx, ln, part{gateway: o.Gateway, messages: messages[:n], expect: m.at, next: next}); err != nil {
 			return err
 		}
 		l.announce(b.Lane, o.Division, messages[:n])
@@ -199,69 +176,8 @@ func (l *Log) pack(out []message, subject string, o Origin, b wire.Batch, run []
 	return append(out, message{subject: subject, kind: run[0].Kind, data: data, last: run[len(run)-1].Seq}), nil
 }
 
-// commit stores messages and the next marker, all or nothing, if m is still
-// the marker. The marker goes last: should an atomic batch ever be torn, the
-// records are stored again rather than lost.
-func (l *Log) commit(ctx context.Context, ln *lane, gateway string, messages []message, m, next marker) (marker, error) {
-	select {
-	case ln.slots <- struct{}{}:
-		defer func() { <-ln.slots }()
-	case <-ctx.Done():
-		return m, fmt.Errorf("%w: %w", ErrStore, ctx.Err())
-	}
-	id := nuid.Next()
-	part := func(subject string, seq int, data []byte) *nats.Msg {
-		return &nats.Msg{Subject: subject, Data: data, Header: nats.Header{
-			headerBatchID: {id}, headerBatchSeq: {strconv.Itoa(seq)},
-		}}
-	}
-	for i, msg := range messages {
-		if err := l.nc.PublishMsg(part(msg.subject, i+1, msg.data)); err != nil {
-			return m, fmt.Errorf("%w: %w", ErrStore, err)
-		}
-	}
-	data, err := json.Marshal(next)
-	if err != nil {
-		return m, fmt.Errorf("marker: %w", err)
-	}
-	last := part(markSubject(ln.id, gateway), len(messages)+1, data)
-	last.Header[headerCommit] = []string{"1"}
-	last.Header[headerExpected] = []string{strconv.FormatUint(m.at, 10)}
-	last.Header[headerRollup] = []string{"sub"}
-	last.Header[headerTTL] = []string{"never"}
-	next.at, err = l.seal(ctx, last)
-	if err != nil {
-		ln.forget(gateway)
-		return m, err
-	}
-	ln.learn(gateway, next)
-	return next, nil
-}
-
-// seal sends the committing message and returns its sequence in the stream.
-func (l *Log) seal(ctx context.Context, msg *nats.Msg) (uint64, error) {
-	reply, err := l.nc.RequestMsgWithContext(ctx, msg)
-	if err != nil {
-		return 0, fmt.Errorf("%w: commit: %w", ErrStore, err)
-	}
-	var ack struct {
-		Seq   uint64              `json:"seq"`
-		Error *jetstream.APIError `json:"error"`
-	}
-	if err := json.Unmarshal(reply.Data, &ack); err != nil {
-		return 0, fmt.Errorf("%w: commit answer: %w", ErrStore, err)
-	}
-	if ack.Error == nil {
-		return ack.Seq, nil
-	}
-	if ack.Error.ErrorCode == codeWrongLastSequence {
-		return 0, errRaced
-	}
-	return 0, fmt.Errorf("%w: commit: %w", ErrStore, ack.Error)
-}
-
 // marker returns what is known of a gateway's lane, from memory or the stream.
-func (ln *lane) marker(ctx context.Context, nc *nats.Conn, gateway string) (marker, error) {
+func (ln *lane) marker(ctx context.Context, gateway string) (marker, error) {
 	ln.mu.Lock()
 	m, ok := ln.markers[gateway]
 	ln.mu.Unlock()

@@ -84,6 +84,9 @@ type Log struct {
 
 	duplicates *prometheus.CounterVec
 
+	closing chan struct{}
+	commits sync.WaitGroup
+
 	mu      sync.Mutex // guards waiters
 	waiters map[*waiter]struct{}
 }
@@ -93,14 +96,11 @@ type lane struct {
 	id     wire.Lane
 	name   string
 	stream jetstream.Stream
-	slots  chan struct{} // open atomic batches
+	parts  chan *part // waiting to be stored
 
 	mu      sync.Mutex // guards markers
 	markers map[string]marker
 }
-
-// maxOpenBatches is below the server's own limit of 50 per stream.
-const maxOpenBatches = 32
 
 // Open creates or opens the streams.
 func Open(ctx context.Context, o Options) (*Log, error) {
@@ -112,7 +112,7 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 		return nil, fmt.Errorf("eventlog: %w", err)
 	}
 	l := &Log{
-		nc: o.Conn, log: o.Log, lanes: map[wire.Lane]*lane{}, waiters: map[*waiter]struct{}{},
+		nc: o.Conn, log: o.Log, lanes: map[wire.Lane]*lane{}, waiters: map[*waiter]struct{}{}, closing: make(chan struct{}),
 		duplicates: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gatehouse_log_duplicate_records_total", Help: "Records sent again that the log had already.",
 		}, []string{"lane"}),
@@ -126,8 +126,10 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 			l.Close()
 			return nil, err
 		}
-		l.lanes[id] = &lane{id: id, name: streamName(id), stream: s, slots: make(chan struct{}, maxOpenBatches), markers: map[string]marker{}}
+		ln := &lane{id: id, name: streamName(id), stream: s, parts: make(chan *part, 64), markers: map[string]marker{}}
+		l.lanes[id] = ln
 		l.duplicates.WithLabelValues(id.String())
+		l.commits.Go(func() { l.runCommits(ln) })
 	}
 	if o.Registerer != nil {
 		if err := o.Registerer.Register(l.duplicates); err != nil {
@@ -185,8 +187,11 @@ func openStream(ctx context.Context, js jetstream.JetStream, id wire.Lane) (jets
 	return s, nil
 }
 
-// Close frees what the log holds in memory; the connection stays its owner's.
+// Close ends what the log runs and frees its memory; the connection stays its
+// owner's. What is being stored is stored to the end.
 func (l *Log) Close() {
+	close(l.closing)
+	l.commits.Wait()
 	if l.enc != nil {
 		_ = l.enc.Close()
 	}

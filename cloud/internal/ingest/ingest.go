@@ -54,10 +54,11 @@ type Options struct {
 }
 
 const (
-	// workersPerLane work in parallel; a gateway always meets the same one.
-	workersPerLane = 8
-	// queueLen and queueBytes bound what waits in one lane.
-	queueLen   = 64
+	// workersPerLane work in parallel; a gateway always meets the same one. They
+	// mostly wait for the disk, together.
+	workersPerLane = 32
+	// queueLen, per worker, and queueBytes bound what waits in one lane.
+	queueLen   = 32
 	queueBytes = 32 << 20
 )
 

@@ -1,0 +1,48 @@
+package app
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+)
+
+// BenchmarkAck sends one alarm at a time, over MQTT, and waits for its ack.
+func BenchmarkAck(b *testing.B) {
+	s := startService(b, b.TempDir())
+	box := connect(b, s.MQTT, "gw-1", addGateway(b, s.data, "gw-1"))
+	seq := uint64(0)
+	for b.Loop() {
+		seq++
+		box.send(alarms(b, "gw-1", "e1", seq, seq))
+		box.ack()
+	}
+}
+
+// BenchmarkIngest has many gateways send batches of 100, one in flight each.
+func BenchmarkIngest(b *testing.B) {
+	const gateways, size = 32, 100
+	s := startService(b, b.TempDir())
+	boxes := make([]*box, gateways)
+	for i := range boxes {
+		id := fmt.Sprintf("gw-%d", i)
+		boxes[i] = connect(b, s.MQTT, id, addGateway(b, s.data, id))
+	}
+	b.ResetTimer()
+	var wg sync.WaitGroup
+	for i, box := range boxes {
+		wg.Go(func() {
+			for n := range uint64(b.N/gateways + 1) {
+				batch := alarms(b, box.id, "e1", n*size+1, (n+1)*size)
+				for j := range batch.Records {
+					batch.Records[j].Kind = "alarm.raised"
+				}
+				box.send(batch)
+				if a := box.ack(); a.UpTo != (n+1)*size {
+					b.Errorf("gateway %d: ack %+v", i, a)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	b.ReportMetric(float64((b.N/gateways+1)*gateways*size)/b.Elapsed().Seconds(), "records/s")
+}
