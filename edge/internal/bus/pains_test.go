@@ -1,7 +1,6 @@
 package bus_test
 
 import (
-	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -20,7 +19,6 @@ import (
 
 	"gatehouse/drivers"
 	"gatehouse/drivers/drivertest"
-	"gatehouse/drivers/modbus"
 	"gatehouse/edge/internal/bus"
 	"gatehouse/protocol/point"
 )
@@ -325,38 +323,16 @@ func play(t *testing.T, f *fixture) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rec := &recorder{count: make(map[point.ID]int)}
+	rec := newRecorder()
 	registry := prometheus.NewRegistry()
-	b, err := bus.New(bus.Options{
+	start(t, bus.Options{
 		ID: "b", Link: p.listen(f.bus["link"]), Framing: drivers.Framing(f.bus["framing"]),
 		Timeout: timeout, Retries: retries, Emit: rec.take, Registerer: registry,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	attach(t, b, f)
-	ctx, cancel := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	wg.Go(func() { b.Run(ctx) })
-	defer wg.Wait()
-	defer cancel()
-
+	}, f)
 	drivertest.Eventually(t, 20*time.Second, "end of the dialogue: "+fmt.Sprint(f.wants), func() bool {
 		return rec.all(f.wants) && p.said()
 	})
 	check(t, f, p, rec, registry)
-}
-
-func attach(t *testing.T, b *bus.Bus, f *fixture) {
-	for _, id := range f.order {
-		d, err := modbus.New(*f.devices[id], drivers.Deps{Link: b.Link(bus.Timing{})})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := b.Attach(id, d); err != nil {
-			t.Fatal(err)
-		}
-	}
 }
 
 // said reports whether every answer was given, the last one twice.
@@ -372,10 +348,9 @@ func (p *peer) said() bool {
 }
 
 func check(t *testing.T, f *fixture, p *peer, rec *recorder, registry *prometheus.Registry) {
-	rec.mu.Lock()
-	defer rec.mu.Unlock()
+	readings := rec.snapshot()
 	for _, never := range f.nevers {
-		for _, r := range rec.readings {
+		for _, r := range readings {
 			if never.matches(r) {
 				t.Errorf("read %s = %v (%v), which must never be", r.Point, r.Value, r.Quality)
 			}
@@ -384,7 +359,7 @@ func check(t *testing.T, f *fixture, p *peer, rec *recorder, registry *prometheu
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, want := range f.ratios {
-		if got, asked := rec.count[want.point], p.units[want.unit]; got < want.least*asked {
+		if got, asked := rec.times(want.point), p.units[want.unit]; got < want.least*asked {
 			t.Errorf("%s was read %d times while unit %d was asked %d times, want at least %d to one",
 				want.point, got, want.unit, asked, want.least)
 		}
@@ -427,6 +402,15 @@ type recorder struct {
 	count    map[point.ID]int
 }
 
+func newRecorder() *recorder { return &recorder{count: make(map[point.ID]int)} }
+
+// snapshot returns what was read so far.
+func (r *recorder) snapshot() []point.Reading {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.readings)
+}
+
 func (r *recorder) take(batch []point.Reading) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -434,6 +418,13 @@ func (r *recorder) take(batch []point.Reading) {
 		r.readings = append(r.readings, reading)
 		r.count[reading.Point]++
 	}
+}
+
+// times is how often a point was read.
+func (r *recorder) times(p point.ID) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.count[p]
 }
 
 // all reports whether every expectation was read at some time.
