@@ -11,8 +11,11 @@ import (
 // gatewayID is the id of the gateway that is measured.
 const gatewayID = "gw-bench"
 
-// profileText describes the devices of the load: twenty registers in a row.
-const profileText = `model: bench-20
+// profileText describes the devices of the load: twenty registers in a row, of
+// which the first few have the role that the rule is bound to.
+func profileText(guarded int) string {
+	var y strings.Builder
+	y.WriteString(`model: bench-20
 maker: none
 names: {zh: 测试装置, en: Bench device}
 source: the responder of this bench
@@ -23,8 +26,16 @@ timing: {poll: 1s}
 probes:
   - {baud: 9600, parity: none, stop: 1, space: holding, address: 0, count: 1}
 points:
-  - {name: r, names: {zh: 寄存器, en: Register}, count: 20, role: measurement, unit: "1", space: holding, address: 0}
-`
+`)
+	for n := 1; n <= registers; n++ {
+		role := `measurement, unit: "1"`
+		if n > guarded {
+			role = "phase_angle, unit: deg"
+		}
+		fmt.Fprintf(&y, "  - {name: %s, names: {zh: 寄存器%d, en: Register %d}, role: %s, space: holding, address: %d}\n", pointName(n), n, n, role, n-1)
+	}
+	return y.String()
+}
 
 // gateway is the daemon with its configuration.
 type gateway struct {
@@ -40,10 +51,10 @@ type site struct {
 	Addresses []string // one connection each
 	Units     int      // unit ids on each connection
 	Poll      time.Duration
+	Guarded   int // registers of each device that a rule is bound to
 }
 
-// newGateway writes a configuration into a directory of its own. One rule is
-// bound to every register of every device.
+// newGateway writes a configuration into a directory of its own.
 func newGateway(bin, dir string, s site) (*gateway, error) {
 	if err := os.MkdirAll(filepath.Join(dir, "store"), 0o700); err != nil {
 		return nil, err
@@ -69,7 +80,7 @@ buses:
 				deviceID(c, u), deviceID(c, u), c, u, s.Poll)
 		}
 	}
-	for name, text := range map[string]string{"gateway.yaml": y.String(), "bench-20.yaml": profileText, "secret": "bench"} {
+	for name, text := range map[string]string{"gateway.yaml": y.String(), "bench-20.yaml": profileText(s.Guarded), "secret": "bench"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			return nil, err
 		}

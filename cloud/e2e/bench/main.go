@@ -27,6 +27,7 @@ type options struct {
 	out       string
 	only      string
 	short     bool
+	guarded   int
 	keep      bool
 	size      size
 }
@@ -34,6 +35,7 @@ type options struct {
 // size is how much is measured.
 type size struct {
 	Connections int // each with ten unit ids of twenty registers
+	Guarded     int // registers of each device that a rule is bound to
 	Rounds      int // of daemon and reference, alternating
 	Warmup      time.Duration
 	Window      time.Duration
@@ -42,9 +44,9 @@ type size struct {
 }
 
 func (o *options) fill() {
-	o.size = size{Connections: 50, Rounds: 2, Warmup: 10 * time.Second, Window: 30 * time.Second, Alarms: 300, Restarts: 5}
+	o.size = size{Connections: 50, Guarded: o.guarded, Rounds: 2, Warmup: 10 * time.Second, Window: 30 * time.Second, Alarms: 250, Restarts: 5}
 	if o.short {
-		o.size = size{Connections: 50, Rounds: 1, Warmup: 4 * time.Second, Window: 10 * time.Second, Alarms: 200, Restarts: 2}
+		o.size = size{Connections: 50, Guarded: o.guarded, Rounds: 1, Warmup: 4 * time.Second, Window: 10 * time.Second, Alarms: 200, Restarts: 2}
 	}
 }
 
@@ -63,6 +65,7 @@ func main() {
 	flag.StringVar(&o.out, "out", "bench/results.json", "where the results go")
 	flag.StringVar(&o.only, "only", "", "measure one of: poll, alarm, restart")
 	flag.BoolVar(&o.short, "short", false, "a smaller measurement, within a minute")
+	flag.IntVar(&o.guarded, "guarded", registers, "of the twenty registers of a device, how many a rule is bound to")
 	flag.BoolVar(&o.keep, "keep", false, "keep the working directory with configurations and logs")
 	flag.Parse()
 	o.fill()

@@ -93,7 +93,7 @@ func (b *bench) pollRows(own, other []usage, spread usage) {
 
 // pollDaemon runs the daemon on a new store and measures one window.
 func (b *bench) pollDaemon(ctx context.Context, resp *responder, broker *broker, dir string) (usage, error) {
-	g, err := newGateway(b.bin, dir, site{Broker: broker.addr, Addresses: resp.addresses(), Units: unitsPerConn, Poll: time.Second})
+	g, err := newGateway(b.bin, dir, site{Broker: broker.addr, Addresses: resp.addresses(), Units: unitsPerConn, Poll: time.Second, Guarded: b.size.Guarded})
 	if err != nil {
 		return usage{}, err
 	}
