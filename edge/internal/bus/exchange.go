@@ -55,7 +55,7 @@ func (b *Bus) exchange(ctx context.Context, tx []byte, f drivers.Framer, t Timin
 	b.lastByte = b.opts.Now()
 	b.opts.Beat()
 	if err != nil {
-		b.unanswered(sent, t.Timeout)
+		b.unanswered(sent, t.Timeout, errors.Is(err, drivers.ErrDamaged))
 	}
 	return reply, err
 }
@@ -147,13 +147,16 @@ func (b *Bus) late(ctx context.Context, f drivers.Framer, rx []byte, spoilt bool
 
 // unanswered keeps the device from being asked again while its reply may
 // still be on the way. Transaction ids make that needless.
-func (b *Bus) unanswered(sent time.Time, timeout time.Duration) {
+func (b *Bus) unanswered(sent time.Time, timeout time.Duration, spoilt bool) {
 	if b.opts.Framing == drivers.TCP || b.current == nil {
 		return
 	}
 	wait := 2 * timeout
-	if b.current.demoted {
+	switch {
+	case b.current.demoted:
 		wait = 4 * timeout
+	case spoilt: // it came, most likely
+		wait = timeout
 	}
 	b.current.notBefore = sent.Add(wait)
 }

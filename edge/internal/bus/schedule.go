@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"errors"
 	"time"
 
 	"gatehouse/drivers"
@@ -151,6 +152,11 @@ func (b *Bus) failed(j *job, now time.Time, err error) {
 	dev.failures++
 	if j.attempts <= b.opts.Retries {
 		return // due since before now, it comes first when the device may be asked again
+	}
+	if errors.Is(err, drivers.ErrDamaged) {
+		// Somebody answered: a noisy line is no dead device, and costs less time.
+		b.next(j, now)
+		return
 	}
 	alive := !j.failedAt.IsZero() && dev.answered.After(j.failedAt)
 	j.failedAt = now
