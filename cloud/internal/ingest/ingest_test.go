@@ -1,0 +1,172 @@
+package ingest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"gatehouse/cloud/internal/broker"
+	"gatehouse/cloud/internal/eventlog"
+	"gatehouse/protocol/wire"
+)
+
+// sick is an event log whose disk does not answer for one lane.
+type sick struct {
+	lane    wire.Lane
+	release chan struct{}
+}
+
+func (s *sick) Append(ctx context.Context, _ eventlog.Origin, b wire.Batch) (uint64, error) {
+	if b.Lane == s.lane {
+		select {
+		case <-s.release:
+			return 0, errors.New("disk gone")
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}
+	_, upTo, err := b.Span()
+	return upTo, err
+}
+
+type oneGateway struct{}
+
+func (oneGateway) Division(gateway string) (string, bool) { return "530102001003", gateway == "gw-1" }
+func (oneGateway) Seen(string)                            {}
+
+func start(t *testing.T, log Log) (*Ingest, *nats.Conn) {
+	t.Helper()
+	logger := slog.New(slog.NewTextHandler(t.Output(), nil))
+	b, err := broker.Start(t.Context(), broker.Options{Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Close)
+	nc, err := b.Connect("test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	in, err := Start(t.Context(), Options{Conn: nc, Log: log, Fleet: oneGateway{}, Logger: logger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return in, nc
+}
+
+func payload(t testing.TB, lane wire.Lane) []byte {
+	t.Helper()
+	p, err := wire.Batch{Version: wire.Version, Gateway: "gw-1", Epoch: "e1", Lane: lane, Records: []wire.Record{
+		{ID: wire.NewEventID(), Lane: lane, Seq: 1, Kind: "test", Time: time.Now()},
+	}}.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	enc, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = enc.Close() }()
+	return enc.EncodeAll(p, nil)
+}
+
+func TestASickLaneIsBoundedAndHoldsUpNoOther(t *testing.T) {
+	log := &sick{lane: wire.LaneTelemetry, release: make(chan struct{})}
+	in, nc := start(t, log)
+	acks, err := nc.SubscribeSync("gw.gw-1.v1.ack")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := payload(t, wire.LaneTelemetry)
+	const extra = 10
+	for range 1 + queueLen + extra { // one at work, a queue full, and some
+		if err := nc.Publish("gw.gw-1.v1.telemetry", p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := nc.Publish("gw.gw-1.v1.alarm", payload(t, wire.LaneAlarm)); err != nil {
+		t.Fatal(err)
+	}
+	m, err := acks.NextMsg(10 * time.Second)
+	if err != nil {
+		t.Fatalf("the alarm was not acked: %v", err)
+	}
+	if a, err := wire.DecodeAck(m.Data); err != nil || a.Lane != wire.LaneAlarm || a.UpTo != 1 {
+		t.Fatalf("ack %+v, %v", a, err)
+	}
+	droppedCount := in.metrics.batches.WithLabelValues("telemetry", dropped)
+	deadline := time.Now().Add(10 * time.Second)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for testutil.ToFloat64(droppedCount) < extra {
+		if time.Now().After(deadline) {
+			t.Fatalf("%v dropped, want %d", testutil.ToFloat64(droppedCount), extra)
+		}
+		<-tick.C
+	}
+	close(log.release)
+	in.Close()
+	if got := testutil.ToFloat64(in.metrics.batches.WithLabelValues("telemetry", failed)); got != 1+queueLen {
+		t.Errorf("%v failed, want %d", got, 1+queueLen)
+	}
+	if m, err := acks.NextMsg(100 * time.Millisecond); err == nil {
+		t.Errorf("an ack for what was not stored: %s", m.Subject)
+	}
+}
+
+func TestCloseDoesNotWaitForEverForTheLog(t *testing.T) {
+	log := &sick{lane: wire.LaneAlarm, release: make(chan struct{})}
+	in, nc := start(t, log)
+	if err := nc.Publish("gw.gw-1.v1.alarm", payload(t, wire.LaneAlarm)); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	in.Close()
+	if took := time.Since(start); took > 2*closeGrace {
+		t.Errorf("closed after %s", took)
+	}
+}
+
+// FuzzDecode: no payload panics, and what is taken for a batch is one.
+func FuzzDecode(f *testing.F) {
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderMaxMemory(wire.MaxInflated))
+	if err != nil {
+		f.Fatal(err)
+	}
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		f.Fatal(err)
+	}
+	in := &Ingest{dec: dec}
+	raw, err := dec.DecodeAll(payload(f, wire.LaneAlarm), nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(raw)
+	f.Add([]byte{})
+	f.Add(bytes.Repeat([]byte{0x2a, 0}, 10))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if _, err := in.decode(raw); err == nil && len(raw) == 0 {
+			t.Fatal("nothing taken for a batch")
+		}
+		b, err := in.decode(enc.EncodeAll(raw, nil))
+		if err != nil {
+			return
+		}
+		p, err := b.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := in.decode(enc.EncodeAll(p, nil))
+		if err != nil || len(again.Records) != len(b.Records) || again.Epoch != b.Epoch || again.Lane != b.Lane {
+			t.Fatalf("%+v became %+v, %v", b, again, err)
+		}
+	})
+}
