@@ -8,9 +8,10 @@
 package telemetry
 
 import (
+	"cmp"
 	"context"
-	"fmt"
 	"log/slog"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -48,38 +49,47 @@ const (
 // Collector is fed by Observe and emptied by Run.
 type Collector struct {
 	opt   Options
-	where map[point.ID]place
+	where map[point.ID]int32 // index into columns
 
-	mu      sync.Mutex // guards the devices
-	devices []*device
+	mu      sync.Mutex // guards all below
+	columns []column   // those of a device stand together, by name
+	devices []device
+	scratch scratch
 	failed  int // records that Append refused since the last success
 }
 
-// place is a point's column.
-type place struct {
-	device *device
-	column *column
-}
-
-// device holds the rows since its last flush.
+// device holds the rows since its last flush, as a log of what came: one small
+// slice per device, because there are many devices and little memory.
 type device struct {
-	id      string
-	rows    []int64 // Unix milliseconds
-	columns []*column
-	body    wire.Telemetry // reused
+	id          string
+	first, last int     // columns[first:last] are its own
+	rows        []int64 // Unix milliseconds
+	cells       []cell
+	texts       []string // of the cells in columns that have texts, in their order
 }
 
-// column holds one point's values since the last flush, beside the numbers of
-// their rows, and the latest value of all.
+// cell is one reading.
+type cell struct {
+	num     float64
+	column  uint16 // counted from device.first
+	row     uint8
+	quality point.Quality
+}
+
+// column is one point, with its latest value.
 type column struct {
-	name      string
-	meta      Meta
-	last      point.Value
-	rows      []uint32
-	nums      []float64
-	texts     []string
-	qualities []point.Quality
-	doubtful  bool // some quality is not good
+	name   string
+	meta   Meta
+	device int32
+	row    int32 // of its latest cell since the flush; -1: none
+	num    float64
+	text   string
+}
+
+func (col *column) hasNums() bool { return col.meta.Kind != point.Text }
+
+func (col *column) hasTexts() bool {
+	return col.meta.Kind == point.State || col.meta.Kind == point.Text
 }
 
 // New sorts the points into devices.
@@ -90,26 +100,27 @@ func New(o Options) *Collector {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	c := &Collector{opt: o, where: make(map[point.ID]place, len(o.Points))}
-	byID := map[string]*device{}
+	ids := make([]point.ID, 0, len(o.Points))
 	for id, meta := range o.Points {
-		if private[meta.Role] {
-			continue
+		if !private[meta.Role] {
+			ids = append(ids, id)
 		}
-		d := byID[id.Device()]
-		if d == nil {
-			d = &device{id: id.Device()}
-			byID[d.id] = d
-			c.devices = append(c.devices, d)
+	}
+	slices.SortFunc(ids, func(a, b point.ID) int {
+		return cmp.Or(strings.Compare(a.Device(), b.Device()), strings.Compare(a.Name(), b.Name()))
+	})
+	c := &Collector{opt: o, where: make(map[point.ID]int32, len(ids)), columns: make([]column, len(ids))}
+	c.opt.Points = nil // the caller's map need not stay in memory
+	for i, id := range ids {
+		n := len(c.devices)
+		if n == 0 || c.devices[n-1].id != id.Device() || i-c.devices[n-1].first > math.MaxUint16 {
+			c.devices = append(c.devices, device{id: id.Device(), first: i})
+			n++
 		}
-		col := &column{name: id.Name(), meta: meta}
-		d.columns = append(d.columns, col)
-		c.where[id] = place{d, col}
+		c.devices[n-1].last = i + 1
+		c.columns[i] = column{name: id.Name(), meta: o.Points[id], device: int32(n - 1), row: -1}
+		c.where[id] = int32(i)
 	}
-	for _, d := range c.devices {
-		slices.SortFunc(d.columns, func(a, b *column) int { return strings.Compare(a.name, b.name) })
-	}
-	slices.SortFunc(c.devices, func(a, b *device) int { return strings.Compare(a.id, b.id) })
 	return c
 }
 
@@ -119,52 +130,50 @@ func (c *Collector) Observe(readings []point.Reading) {
 	defer c.mu.Unlock()
 	for i := range readings {
 		r := &readings[i]
-		p, ok := c.where[r.Point]
+		at, ok := c.where[r.Point]
 		if !ok {
 			continue
 		}
-		row := p.device.row(r.At.UnixMilli(), p.column)
-		if row == maxRows {
-			c.flush(p.device)
-			row = p.device.row(r.At.UnixMilli(), p.column)
+		col := &c.columns[at]
+		d := &c.devices[col.device]
+		if !d.place(r.At.UnixMilli(), col) {
+			c.flush(d)
+			d.place(r.At.UnixMilli(), col)
 		}
-		p.column.add(uint32(row), r)
+		d.add(uint16(int(at)-d.first), col, r)
 	}
 }
 
-// row returns the number of the row that a reading of col at millisecond at
-// belongs to; it may be a new one.
-func (d *device) row(at int64, col *column) int {
+// place gives col the row that its reading of millisecond at belongs to, a new
+// one if need be. It reports false when there is no room for a new one.
+func (d *device) place(at int64, col *column) bool {
 	n := len(d.rows)
 	if n > 0 {
 		last := d.rows[n-1]
-		taken := len(col.rows) > 0 && int(col.rows[len(col.rows)-1]) == n-1
-		if !taken && at-last <= samePoll && last-at <= samePoll {
-			return n - 1
+		if int(col.row) != n-1 && at-last <= samePoll && last-at <= samePoll {
+			col.row = int32(n - 1)
+			return true
 		}
 		at = max(at, last) // a clock that was set back: rows stay in order
 	}
-	if n < maxRows {
-		d.rows = append(d.rows, at)
+	if n == maxRows {
+		return false
 	}
-	return n
+	d.rows = append(d.rows, at)
+	col.row = int32(n)
+	return true
 }
 
-// add takes a reading. A reading without a value is told by its quality, beside
-// the last value there was.
-func (col *column) add(row uint32, r *point.Reading) {
+// add takes a reading into the row that place gave it. A reading without a
+// value is told by its quality, beside the last value there was.
+func (d *device) add(index uint16, col *column, r *point.Reading) {
 	if r.Value.Kind != point.None {
-		col.last = r.Value
+		col.num, col.text = r.Value.Num, r.Value.Text
 	}
-	col.rows = append(col.rows, row)
-	if col.meta.Kind != point.Text {
-		col.nums = append(col.nums, col.last.Num)
+	d.cells = append(d.cells, cell{num: col.num, column: index, row: uint8(col.row), quality: r.Quality})
+	if col.hasTexts() {
+		d.texts = append(d.texts, strings.ToValidUTF8(col.text, "\uFFFD")) // else nothing of the record could travel
 	}
-	if col.meta.Kind == point.State || col.meta.Kind == point.Text {
-		col.texts = append(col.texts, strings.ToValidUTF8(col.last.Text, "\uFFFD")) // else nothing of the record could travel
-	}
-	col.qualities = append(col.qualities, r.Quality)
-	col.doubtful = col.doubtful || r.Quality != point.Good
 }
 
 // Run flushes the devices one after another, each once per interval, until ctx
@@ -186,9 +195,9 @@ func (c *Collector) Run(ctx context.Context) error {
 // flushShare flushes the devices whose turn it is at step.
 func (c *Collector) flushShare(step int) {
 	n := len(c.devices)
-	for _, d := range c.devices[step*n/flushSteps : (step+1)*n/flushSteps] {
+	for i := step * n / flushSteps; i < (step+1)*n/flushSteps; i++ {
 		c.mu.Lock() // one device at a time: Observe waits no longer than that
-		c.flush(d)
+		c.flush(&c.devices[i])
 		c.mu.Unlock()
 	}
 }
@@ -196,8 +205,8 @@ func (c *Collector) flushShare(step int) {
 func (c *Collector) flushAll() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, d := range c.devices {
-		c.flush(d)
+	for i := range c.devices {
+		c.flush(&c.devices[i])
 	}
 }
 
@@ -206,8 +215,9 @@ func (c *Collector) flush(d *device) {
 	if len(d.rows) == 0 {
 		return
 	}
-	body, err := d.encode()
-	d.reset()
+	columns := c.columns[d.first:d.last]
+	body, err := c.scratch.encode(d, columns)
+	d.reset(columns)
 	if err == nil {
 		err = c.opt.Append(c.opt.Record(wire.LaneTelemetry, wire.KindTelemetry, body))
 	}
@@ -222,37 +232,10 @@ func (c *Collector) flush(d *device) {
 	}
 }
 
-func (d *device) encode() ([]byte, error) {
-	t := &d.body
-	t.Device, t.Rows, t.Columns = d.id, t.Rows[:0], t.Columns[:0]
-	for _, ms := range d.rows {
-		t.Rows = append(t.Rows, time.UnixMilli(ms))
-	}
-	for _, col := range d.columns {
-		if len(col.rows) == 0 {
-			continue
-		}
-		w := wire.Column{Point: col.name, Unit: col.meta.Unit, Role: col.meta.Role, Kind: col.meta.Kind, Nums: col.nums, Texts: col.texts}
-		if len(col.rows) < len(d.rows) {
-			w.Rows = col.rows
-		}
-		if col.doubtful {
-			w.Qualities = col.qualities
-		}
-		t.Columns = append(t.Columns, w)
-	}
-	body, err := t.Encode()
-	if err != nil {
-		return nil, fmt.Errorf("encode telemetry of %s: %w", d.id, err)
-	}
-	return body, nil
-}
-
-func (d *device) reset() {
-	d.rows = d.rows[:0]
-	for _, col := range d.columns {
-		col.rows, col.nums, col.qualities, col.doubtful = col.rows[:0], col.nums[:0], col.qualities[:0], false
-		clear(col.texts)
-		col.texts = col.texts[:0]
+func (d *device) reset(columns []column) {
+	clear(d.texts)
+	d.rows, d.cells, d.texts = d.rows[:0], d.cells[:0], d.texts[:0]
+	for i := range columns {
+		columns[i].row = -1
 	}
 }

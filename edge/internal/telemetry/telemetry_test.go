@@ -251,8 +251,8 @@ func TestObserveDoesNotAllocate(t *testing.T) {
 	for range maxRows - 1 {
 		round()
 	}
-	for _, d := range c.devices {
-		d.reset()
+	for i := range c.devices {
+		c.devices[i].reset(c.columns[c.devices[i].first:c.devices[i].last])
 	}
 	s.recs = nil
 	if n := testing.AllocsPerRun(50, round); n != 0 {
