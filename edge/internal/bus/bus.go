@@ -32,6 +32,9 @@ import (
 	"gatehouse/protocol/point"
 )
 
+// idleCheck is how long a link may be silent before it is looked at again.
+const idleCheck = 5 * time.Second
+
 // Options describe one bus.
 type Options struct {
 	ID      string
@@ -174,7 +177,8 @@ func frameGap(link Link) time.Duration {
 	return 7 * 11 * time.Second / 2 / time.Duration(baud)
 }
 
-// Link returns what the factory of one device's driver gets.
+// Link returns what the factory of one device's driver gets. It must not be
+// called once Run was.
 func (b *Bus) Link(t Timing) drivers.Link {
 	if t.Timeout == 0 {
 		t.Timeout = b.opts.Timeout
@@ -182,6 +186,7 @@ func (b *Bus) Link(t Timing) drivers.Link {
 	if t.Gap == 0 {
 		t.Gap = b.opts.Gap
 	}
+	b.cycle = max(b.cycle, 4*t.Timeout)
 	return &deviceLink{bus: b, timing: t}
 }
 
@@ -262,6 +267,9 @@ func (b *Bus) step(ctx context.Context) {
 		return
 	}
 	task, wake := b.pick(now)
+	if task != (nextTask{}) && !b.alive(now) {
+		return
+	}
 	switch {
 	case task.job != nil:
 		b.poll(ctx, task.job, now)
@@ -270,6 +278,21 @@ func (b *Bus) step(ctx context.Context) {
 	default:
 		b.wait(ctx, now, wake)
 	}
+}
+
+// alive looks, after a long silence, whether the other end is still there: many
+// devices close a connection they find idle, and that is no failed poll.
+func (b *Bus) alive(now time.Time) bool {
+	if now.Sub(b.lastByte) < idleCheck {
+		return true
+	}
+	n, err := b.line.discard()
+	b.foreign(n)
+	if err != nil {
+		b.line.shut()
+		return false
+	}
+	return true
 }
 
 // wait sleeps until a moment, a write, or the next beat.

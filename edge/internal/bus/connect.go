@@ -47,6 +47,7 @@ func (b *Bus) connect(ctx context.Context) {
 		b.metrics.up.Set(1)
 		b.metrics.connects.Inc()
 		if b.redial.failures > 0 {
+			b.forgive()
 			b.opts.Log.Info("link is back", "bus", b.opts.ID, "link", b.link.String(),
 				"attempts", b.redial.failures, "away", now.Sub(b.redial.since).Round(time.Millisecond))
 		}

@@ -47,11 +47,14 @@ func (b *Bus) exchange(ctx context.Context, tx []byte, f drivers.Framer, t Timin
 		return nil, b.broken(err)
 	}
 	sent := b.opts.Now().Add(b.link.charTime(len(tx)))
-	deadline := sent.Add(t.Timeout)
+	deadline, hurried := sent.Add(t.Timeout), false
 	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
-		deadline = d
+		deadline, hurried = d, true
 	}
 	reply, err := b.await(ctx, f, deadline)
+	if hurried && errors.Is(err, drivers.ErrNoReply) {
+		err = context.DeadlineExceeded // the caller's patience ended, not the device's time
+	}
 	b.lastByte = b.opts.Now()
 	b.opts.Beat()
 	if err != nil {

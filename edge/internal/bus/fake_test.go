@@ -16,10 +16,11 @@ import (
 // fakeLine is a line in a synctest bubble: reply says what comes back to a
 // request, and after how long; nil is silence.
 type fakeLine struct {
-	mu      sync.Mutex // guards the next three, which tests change on the way
+	mu      sync.Mutex // guards the next four, which tests change on the way
 	reply   func(tx []byte) ([]byte, time.Duration)
 	openErr error
 	opens   int
+	gone    bool // the other end closed it
 
 	isUp    bool
 	stop    chan struct{}
@@ -34,7 +35,7 @@ func (l *fakeLine) open(context.Context) error {
 	if l.openErr != nil {
 		return l.openErr
 	}
-	l.isUp, l.pending = true, nil
+	l.isUp, l.pending, l.gone = true, nil, false
 	return nil
 }
 func (l *fakeLine) isOpen() bool { return l.isUp }
@@ -49,6 +50,11 @@ func (l *fakeLine) send(tx []byte) error {
 }
 
 func (l *fakeLine) discard() (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.gone {
+		return 0, errTest
+	}
 	if len(l.pending) > 0 && !l.at.After(time.Now()) {
 		n := len(l.pending)
 		l.pending = nil

@@ -16,7 +16,8 @@ type line interface {
 	// receive waits for bytes until a moment; 0 and nil mean that it passed, or
 	// that the patience of one wait (see patience) ran out before.
 	receive(buf []byte, until time.Time) (int, error)
-	// discard drops what has already arrived, without waiting, and says how much.
+	// discard drops what has already arrived, without waiting, and says how much;
+	// an error if the other end is gone.
 	discard() (int, error)
 	// shut closes; the line can be opened again.
 	shut()

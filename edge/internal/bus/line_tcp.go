@@ -3,6 +3,7 @@ package bus
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"sync/atomic"
@@ -24,6 +25,7 @@ type tcpLine struct {
 	// peek is the body of discard, made once so that discarding does not allocate.
 	peek    func(fd uintptr) bool
 	peeked  int
+	ended   bool // the other end has closed
 	scratch [512]byte
 }
 
@@ -31,10 +33,7 @@ func newTCPLine(address string) *tcpLine {
 	l := &tcpLine{address: address}
 	l.peek = func(fd uintptr) bool {
 		n, err := syscall.Read(int(fd), l.scratch[:])
-		l.peeked = 0
-		if err == nil {
-			l.peeked = n
-		}
+		l.peeked, l.ended = max(n, 0), n == 0 && err == nil
 		return true
 	}
 	return l
@@ -91,6 +90,9 @@ func (l *tcpLine) discard() (int, error) {
 				continue
 			}
 			return total, err
+		}
+		if l.ended {
+			return total, io.EOF
 		}
 		total += l.peeked
 		if l.peeked < len(l.scratch) {

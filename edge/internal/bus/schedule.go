@@ -42,8 +42,8 @@ type job struct {
 // deadline is when the next slot begins.
 func (j *job) deadline() time.Time { return j.due.Add(j.every) }
 
-// task is what to do next: a job, a probe, or neither.
-type task struct {
+// nextTask is what to do next: a job, a probe, or neither.
+type nextTask struct {
 	job   *job
 	probe *device
 }
@@ -51,7 +51,7 @@ type task struct {
 // pick chooses by class, then by earliest deadline: life-safety jobs, the one
 // probe of this cycle, all other jobs. With nothing to do it says when there
 // will be.
-func (b *Bus) pick(now time.Time) (task, time.Time) {
+func (b *Bus) pick(now time.Time) (nextTask, time.Time) {
 	var best *job
 	wake := now.Add(patience)
 	for _, j := range b.jobs {
@@ -73,19 +73,19 @@ func (b *Bus) pick(now time.Time) (task, time.Time) {
 		}
 	}
 	if best != nil && best.critical {
-		return task{job: best}, now
+		return nextTask{job: best}, now
 	}
 	dev, ready := b.pickProbe(now)
 	if dev != nil && !ready.After(now) {
-		return task{probe: dev}, now
+		return nextTask{probe: dev}, now
 	}
 	if best != nil {
-		return task{job: best}, now
+		return nextTask{job: best}, now
 	}
 	if dev != nil && ready.Before(wake) {
 		wake = ready
 	}
-	return task{}, wake
+	return nextTask{}, wake
 }
 
 // before orders two due jobs.
@@ -176,11 +176,22 @@ func (b *Bus) demote(dev *device, now time.Time, err error) {
 	}
 	dev.demoted, dev.since, dev.up = true, now, false
 	dev.metrics.up.Set(0)
-	if next := now.Add(b.cycle); b.nextProbe.Before(now) {
-		b.nextProbe = next
+	if b.nextProbe.Before(now) {
+		b.nextProbe = now.Add(b.cycle)
 	}
 	b.opts.Log.Warn("device does not answer", "bus", b.opts.ID, "device", dev.id, "err", err,
 		"hint", "check its power, the A/B wires, its address and the line settings; it is asked again until it answers")
+}
+
+// forgive gives every device a fresh start after the link was away: what went
+// wrong before may have been the link's doing.
+func (b *Bus) forgive() {
+	for _, dev := range b.devices {
+		dev.demoted, dev.failures = false, 0
+		for _, j := range dev.jobs {
+			j.attempts, j.failedAt = 0, time.Time{}
+		}
+	}
 }
 
 // restore notes that a device answered; a demoted one is polled again at once.

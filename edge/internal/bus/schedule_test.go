@@ -220,7 +220,7 @@ func TestARefusalIsAnAnswer(t *testing.T) {
 		d := r.device(t, 1, time.Second)
 		d.refuse = true
 		r.run(t)
-		time.Sleep(10 * time.Second)
+		time.Sleep(10*time.Second + 500*time.Millisecond)
 		r.stop()
 		if len(d.asked) != 11 || len(d.probes) > 0 {
 			t.Errorf("%d polls, %d probes; want 11 and none", len(d.asked), len(d.probes))
@@ -329,6 +329,52 @@ func TestALinkThatDoesNotOpenIsTriedForEverInOneLogLine(t *testing.T) {
 		}
 		if !strings.Contains(r.log.String(), "link is back") {
 			t.Errorf("nobody says that it is back:\n%s", r.log)
+		}
+	})
+}
+
+func TestAConnectionClosedWhileIdleCostsNoPoll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Options{})
+		d := r.device(t, 1, 30*time.Second)
+		r.run(t)
+		for range 4 {
+			time.Sleep(20 * time.Second)
+			r.line.mu.Lock()
+			r.line.gone = true
+			r.line.mu.Unlock()
+			time.Sleep(10*time.Second + 100*time.Millisecond)
+		}
+		r.stop()
+		if n := len(r.seen["b/0"]); n != 5 || len(d.asked) != n {
+			t.Errorf("%d readings of %d polls in 2 min, want 5 of 5", n, len(d.asked))
+		}
+		if r.line.opens != 5 {
+			t.Errorf("opened %d times, want 5", r.line.opens)
+		}
+	})
+}
+
+func TestALinkThatComesBackFindsNoDeviceDemoted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Options{Timeout: 200 * time.Millisecond})
+		r.device(t, 1, time.Second)
+		d := r.device(t, 2, time.Second)
+		r.silent(1, 2)
+		r.run(t)
+		time.Sleep(5 * time.Second)
+		r.line.mu.Lock()
+		r.line.gone, r.line.openErr = true, errTest
+		r.line.mu.Unlock()
+		time.Sleep(20 * time.Second)
+		r.line.mu.Lock()
+		r.line.openErr = nil
+		r.line.mu.Unlock()
+		r.silent(1)
+		time.Sleep(8 * time.Second)
+		r.stop()
+		if n := len(r.seen["c/0"]); n < 2 {
+			t.Errorf("%d readings after the link was back (%d polls, %d probes)", n, len(d.asked), len(d.probes))
 		}
 	})
 }
