@@ -2,9 +2,37 @@ package app
 
 import (
 	"fmt"
+	"os"
+	"strings"
 	"sync"
 	"testing"
 )
+
+// BenchmarkIdle starts the service and reports what it holds in memory.
+func BenchmarkIdle(b *testing.B) {
+	for b.Loop() {
+		s, kill := startChild(b, b.TempDir())
+		b.ReportMetric(rssAnonMB(b, s.pid), "MB-anon")
+		kill()
+	}
+}
+
+// rssAnonMB returns a process's anonymous memory.
+func rssAnonMB(b *testing.B, pid int) float64 {
+	b.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for line := range strings.Lines(string(status)) {
+		var kb float64
+		if _, err := fmt.Sscanf(line, "RssAnon: %f kB", &kb); err == nil {
+			return kb / 1024
+		}
+	}
+	b.Fatal("no RssAnon")
+	return 0
+}
 
 // BenchmarkAck sends one alarm at a time, over MQTT, and waits for its ack.
 func BenchmarkAck(b *testing.B) {
@@ -21,7 +49,7 @@ func BenchmarkAck(b *testing.B) {
 // BenchmarkIngest has many gateways send batches of 100, one in flight each.
 func BenchmarkIngest(b *testing.B) {
 	const gateways, size = 32, 100
-	s := startService(b, b.TempDir())
+	s, _ := startChild(b, b.TempDir())
 	boxes := make([]*box, gateways)
 	for i := range boxes {
 		id := fmt.Sprintf("gw-%d", i)
@@ -45,4 +73,5 @@ func BenchmarkIngest(b *testing.B) {
 	}
 	wg.Wait()
 	b.ReportMetric(float64((b.N/gateways+1)*gateways*size)/b.Elapsed().Seconds(), "records/s")
+	b.ReportMetric(rssAnonMB(b, s.pid), "MB-anon")
 }

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 }
 
 // startChild runs the service in a process of its own.
-func startChild(t *testing.T, data string) (s *service, kill func()) {
+func startChild(t testing.TB, data string) (s *service, kill func()) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^$")
 	cmd.Env = append(os.Environ(), childData+"="+data)
@@ -57,7 +57,7 @@ func startChild(t *testing.T, data string) (s *service, kill func()) {
 		t.Fatalf("the service did not start: %v", err)
 	}
 	addrs := strings.Fields(line)
-	return &service{t: t, data: data, Addrs: Addrs{HTTP: addrs[0], MQTT: addrs[1]}}, kill
+	return &service{t: t, data: data, pid: cmd.Process.Pid, Addrs: Addrs{HTTP: addrs[0], MQTT: addrs[1]}}, kill
 }
 
 func TestKilledServiceLosesNothingAcked(t *testing.T) {

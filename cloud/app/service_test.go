@@ -29,6 +29,7 @@ const (
 type service struct {
 	t    testing.TB
 	data string
+	pid  int // of a service in a process of its own
 	Addrs
 	stop func() error
 }

@@ -71,9 +71,11 @@ func (b *Broker) authorize(a Authenticator, request []byte) (string, error) {
 	return answer.Encode(b.issuer)
 }
 
-// userClaims grants a gateway its own subjects. A QoS 0 MQTT client needs none
-// beside them; QoS 1 subscriptions would each cost a durable consumer, and are
-// refused because their delivery subjects ($MQTT.sub.>) are not granted.
+// userClaims grants a gateway its own subjects. An MQTT client needs none
+// beside them: what the server does for sessions and QoS 1 it does in its own
+// name. A gateway that subscribes at QoS 1 costs a durable consumer, at most
+// one since there is one topic to subscribe to; QoS 0 is enough, because an
+// ack that is lost is given again.
 func (b *Broker) userClaims(key, gateway string) (string, error) {
 	u := jwt.NewUserClaims(key)
 	u.Name, u.Audience = gateway, account
