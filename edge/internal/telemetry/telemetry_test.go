@@ -8,6 +8,7 @@ import (
 	"math"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,11 +19,20 @@ import (
 
 // sink is where records go in a test.
 type sink struct {
+	mu   sync.Mutex
 	recs []wire.Record
 	err  error
 }
 
+func (s *sink) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.recs)
+}
+
 func (s *sink) append(recs ...wire.Record) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.err == nil {
 		s.recs = append(s.recs, recs...)
 	}
@@ -188,11 +198,11 @@ func TestEachDeviceIsFlushedOncePerIntervalAndAtTheEnd(t *testing.T) {
 			synctest.Wait()
 		}
 		wait(5*time.Second + time.Millisecond)
-		if n := len(s.recs); n < devices*4/10 || n > devices*6/10 {
+		if n := s.count(); n < devices*4/10 || n > devices*6/10 {
 			t.Errorf("%d of %d devices were flushed in half an interval", n, devices)
 		}
 		wait(5 * time.Second)
-		if n := len(s.recs); n != devices {
+		if n := s.count(); n != devices {
 			t.Errorf("%d of %d devices were flushed in one interval", n, devices)
 		}
 		c.Observe(all())
@@ -200,7 +210,7 @@ func TestEachDeviceIsFlushedOncePerIntervalAndAtTheEnd(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		if n := len(s.recs); n != 2*devices {
+		if n := s.count(); n != 2*devices {
 			t.Errorf("%d records at the end, want %d", n, 2*devices)
 		}
 	})

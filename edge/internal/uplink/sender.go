@@ -117,15 +117,13 @@ func (s *sender) sleep(ctx context.Context, deadline time.Time) {
 	}
 }
 
-// wait waits for records beyond next, for the deadline if there is one, or for
-// an ack that sends us back.
+// wait waits for records beyond next, for the deadline (or a minute), or for an
+// ack that sends us back.
 func (s *sender) wait(ctx context.Context, next uint64, deadline time.Time) {
-	cancel := context.CancelFunc(func() {})
 	if deadline.IsZero() {
-		ctx, cancel = context.WithCancel(ctx)
-	} else {
-		ctx, cancel = context.WithDeadline(ctx, deadline)
+		deadline = time.Now().Add(maxResend)
 	}
+	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	s.mu.Lock()
 	if s.next != next { // sent back meanwhile
