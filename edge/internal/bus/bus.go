@@ -44,7 +44,7 @@ type Options struct {
 	Gap     time.Duration   // silence before a request; default 3.5 characters
 	Retries int             // further attempts before a poll has failed
 
-	Log        *slog.Logger
+	Log        *slog.Logger          // carries the id of the bus, if it should
 	Registerer prometheus.Registerer // nil: metrics are kept, not published
 	Now        func() time.Time      // default time.Now
 
@@ -244,7 +244,7 @@ func (b *Bus) start() {
 	budget := b.Budget()
 	b.metrics.budget.Set(budget.Ratio)
 	if budget.Ratio > 1 {
-		b.opts.Log.Warn("the poll plan does not fit the line", "bus", b.opts.ID, "link", b.link.String(),
+		b.opts.Log.Warn("the poll plan does not fit the line", "link", b.link.String(),
 			"budget", budget.Ratio, "hint", budget.hint())
 	}
 }

@@ -48,7 +48,7 @@ func (b *Bus) connect(ctx context.Context) {
 		b.metrics.connects.Inc()
 		if b.redial.failures > 0 {
 			b.forgive()
-			b.opts.Log.Info("link is back", "bus", b.opts.ID, "link", b.link.String(),
+			b.opts.Log.Info("link is back", "link", b.link.String(),
 				"attempts", b.redial.failures, "away", now.Sub(b.redial.since).Round(time.Millisecond))
 		}
 		b.redial = redial{}
@@ -65,7 +65,7 @@ func (b *Bus) connect(ctx context.Context) {
 			dev.up = false
 			dev.metrics.up.Set(0)
 		}
-		b.opts.Log.Warn("link does not open, trying on", "bus", b.opts.ID, "link", b.link.String(),
+		b.opts.Log.Warn("link does not open, trying on", "link", b.link.String(),
 			"err", err, "hint", openHint(b.link, err))
 	}
 }

@@ -83,11 +83,12 @@ func (b *Bus) await(ctx context.Context, f drivers.Framer, deadline time.Time) (
 	until := deadline
 	for {
 		if end == len(b.rx) {
+			// The window moves on; a beginning as long as all of it is no frame.
+			if start == 0 {
+				start = end
+			}
 			end = copy(b.rx[:], b.rx[start:end])
 			start = 0
-			if end == len(b.rx) {
-				start = end // no frame is that long
-			}
 		}
 		n, err := b.line.receive(b.rx[end:], until)
 		if err != nil {

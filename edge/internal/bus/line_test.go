@@ -137,8 +137,8 @@ func TestANoisyLineGivesNoWrongValue(t *testing.T) {
 		f.devices["d"].Points = append(f.devices["d"].Points, p)
 	}
 	rec := newRecorder()
-	start(t, bus.Options{ID: "b", Link: "serial:" + path + "?baud=115200", Timeout: 30 * time.Millisecond, Retries: 2, Emit: rec.take}, f)
-	drivertest.Eventually(t, 30*time.Second, "sixty readings", func() bool { return rec.times("d/v") > 60 })
+	start(t, bus.Options{ID: "b", Link: "serial:" + path + "?baud=115200", Timeout: 60 * time.Millisecond, Retries: 2, Emit: rec.take}, f)
+	drivertest.Eventually(t, 60*time.Second, "sixty readings", func() bool { return rec.times("d/v") > 60 })
 	for _, r := range rec.snapshot() {
 		if r.Value.Num != truth || r.Quality != point.Good {
 			t.Errorf("%s = %v (%v) on a noisy line, want %d or nothing", r.Point, r.Value, r.Quality, truth)

@@ -72,7 +72,7 @@ func (b *Bus) refused(dev *device, err error) {
 		return
 	}
 	dev.refusing = true
-	b.opts.Log.Warn("device refuses a request", "bus", b.opts.ID, "device", dev.id, "err", err,
+	b.opts.Log.Warn("device refuses a request", "device", dev.id, "err", err,
 		"hint", "check that its profile and firmware variant fit the model")
 }
 

@@ -179,7 +179,7 @@ func (b *Bus) demote(dev *device, now time.Time, err error) {
 	if b.nextProbe.Before(now) {
 		b.nextProbe = now.Add(b.cycle)
 	}
-	b.opts.Log.Warn("device does not answer", "bus", b.opts.ID, "device", dev.id, "err", err,
+	b.opts.Log.Warn("device does not answer", "device", dev.id, "err", err,
 		"hint", "check its power, the A/B wires, its address and the line settings; it is asked again until it answers")
 }
 
@@ -210,5 +210,5 @@ func (b *Bus) restore(dev *device, now time.Time) {
 			j.due = now
 		}
 	}
-	b.opts.Log.Info("device answers again", "bus", b.opts.ID, "device", dev.id, "away", now.Sub(dev.since).Round(time.Millisecond))
+	b.opts.Log.Info("device answers again", "device", dev.id, "away", now.Sub(dev.since).Round(time.Millisecond))
 }
