@@ -120,7 +120,8 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	watchFleet(metrics, registry, b)
-	web, err := listen(o.HTTPAddr, routes(pull.Handler(), metrics, b.Ready), o.Log.With("part", "http"))
+	h := health{data: o.Data, broker: b, events: events}
+	web, err := listen(o.HTTPAddr, routes(pull.Handler(), metrics, h.ready), o.Log.With("part", "http"))
 	if err != nil {
 		endWaiting()
 		return err
@@ -138,6 +139,9 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	stop.push(ctl.Close)
 
+	stuck := make(chan error, 1)
+	stop.push(background(ctx, func(ctx context.Context) { h.watch(ctx, stuck) }))
+
 	addrs := Addrs{HTTP: web.addr, MQTT: b.MQTTAddr()}
 	o.Log.Info("ready", "http", addrs.HTTP, "mqtt", addrs.MQTT, "gateways", registry.Len())
 	notifySystemd("READY=1")
@@ -151,6 +155,8 @@ func Run(ctx context.Context, o Options) (err error) {
 		return nil
 	case err := <-web.failed:
 		return fmt.Errorf("HTTP server: %w", err)
+	case err := <-stuck:
+		return err
 	}
 }
 

@@ -34,14 +34,14 @@ func newRegistry() *prometheus.Registry {
 }
 
 // routes joins the API with what operations needs.
-func routes(api http.Handler, metrics *prometheus.Registry, ready func() bool) http.Handler {
+func routes(api http.Handler, metrics *prometheus.Registry, ready func() error) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", api)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if !ready() {
-			say(w, http.StatusServiceUnavailable, "broker is down")
+		if err := ready(); err != nil {
+			say(w, http.StatusServiceUnavailable, err.Error())
 			return
 		}
 		say(w, http.StatusOK, "ready")

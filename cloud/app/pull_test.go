@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -226,6 +227,26 @@ func TestLongPollWakesAtOnce(t *testing.T) {
 	if took := time.Since(start); took < 100*time.Millisecond || len(p.events) != 0 || p.cursor == "" {
 		t.Errorf("without news: %s, %+v", took, p)
 	}
+}
+
+func TestOneTokenCannotTakeAllConnections(t *testing.T) {
+	s := startService(t, t.TempDir())
+	greedy, other := createToken(t, s.data, "53", "*"), createToken(t, s.data, "53", "*")
+	var readers sync.WaitGroup
+	for range 8 {
+		readers.Go(func() { s.get(greedy, "wait=60") })
+	}
+	await(t, "all to wait", func() bool { return s.metric("gatehouse_api_waiting") == "8" })
+	if p := s.get(greedy, ""); p.status != http.StatusTooManyRequests || p.header.Get("Retry-After") == "" {
+		t.Errorf("one more: %d %s", p.status, p.body)
+	}
+	if p := s.get(other, ""); p.status != http.StatusOK {
+		t.Errorf("another token: %d %s", p.status, p.body)
+	}
+	if err := s.stop(); err != nil { // which ends the waiting
+		t.Error(err)
+	}
+	readers.Wait()
 }
 
 func TestHugeRequestIsCutOff(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -54,6 +55,30 @@ type API struct {
 	requests *prometheus.CounterVec
 	events   prometheus.Counter
 	waiting  prometheus.Gauge
+
+	mu     sync.Mutex     // guards active
+	active map[string]int // requests under way by token id
+}
+
+// maxActive is how many requests of one token may be under way, the waiting
+// ones included. Each may hold a page in memory until its client took it.
+const maxActive = 8
+
+// enter counts a request of the token in, if there is room for it.
+func (a *API) enter(token string) (leave func(), ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.active[token] >= maxActive {
+		return nil, false
+	}
+	a.active[token]++
+	return func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if a.active[token]--; a.active[token] == 0 {
+			delete(a.active, token)
+		}
+	}, true
 }
 
 // New returns the API.
@@ -65,7 +90,7 @@ func New(o Options) (*API, error) {
 		o.Stopping = context.Background()
 	}
 	a := &API{
-		opt: o,
+		opt: o, active: map[string]int{},
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gatehouse_api_requests_total", Help: "Pull requests by status.",
 		}, []string{"status"}),

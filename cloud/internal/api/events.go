@@ -28,6 +28,14 @@ func (a *API) getEvents(w http.ResponseWriter, r *http.Request) {
 			Hint: "send Authorization: Bearer with a token made by gatehouse-cloud token create"})
 		return
 	}
+	leave, ok := a.enter(token.ID)
+	if !ok {
+		w.Header().Set("Retry-After", "1")
+		a.refuse(w, problem{Status: http.StatusTooManyRequests, Title: "too many requests of this token at once",
+			Hint: "finish one before the next, or use a token per reader"})
+		return
+	}
+	defer leave()
 	q, bad := parseQuery(r.URL.Query(), token)
 	if bad != nil {
 		a.refuse(w, *bad)

@@ -135,10 +135,33 @@ func (l *Log) store(ln *lane, group []*part) {
 		}
 		return
 	}
+	ln.note(err)
 	for i := len(group) - 1; i >= 0; i-- {
 		group[i].done <- outcome{at: last, err: err}
 		last -= uint64(len(group[i].messages) + 1) // an atomic batch is stored without a gap
 	}
+}
+
+// note keeps since when the lane has not been able to store.
+func (ln *lane) note(err error) {
+	if err == nil || errors.Is(err, errRaced) {
+		ln.failing.Store(0)
+		return
+	}
+	ln.failing.CompareAndSwap(0, time.Now().UnixNano())
+}
+
+// Failing returns for how long a lane has failed to store what it was given; 0
+// if all is well. A full disk passes by itself, a stream that met a write error
+// stays closed to writing until the server is started again.
+func (l *Log) Failing() time.Duration {
+	longest := time.Duration(0)
+	for _, ln := range l.lanes {
+		if since := ln.failing.Load(); since != 0 {
+			longest = max(longest, time.Since(time.Unix(0, since)))
+		}
+	}
+	return longest
 }
 
 // publish sends a group as one atomic batch and returns the sequence of its

@@ -75,3 +75,24 @@ func TestOnePartCannotSpoilTheGroup(t *testing.T) {
 		}
 	}
 }
+
+func TestFailingIsToldUntilItWorksAgain(t *testing.T) {
+	l := openLog(t)
+	ln := l.lanes[wire.LaneEvent]
+	if l.Failing() != 0 {
+		t.Fatal("a fresh log is failing")
+	}
+	// A message that belongs to another stream leaves this one's batch incomplete.
+	bad := &part{gateway: "gw-1", next: marker{Epoch: "e1"}, done: make(chan outcome, 1)}
+	bad.messages = []message{{subject: "ev.alarm.53.01.02.001.003.gw-1.x"}} // another lane's
+	l.store(ln, []*part{bad})
+	if got := <-bad.done; got.err == nil || l.Failing() == 0 {
+		t.Fatalf("%+v, failing %s", got, l.Failing())
+	}
+	b := batch(t, "e1", 1, 1)
+	b.Lane = wire.LaneEvent
+	appended(t, l, origin, b)
+	if l.Failing() != 0 {
+		t.Fatal("still failing after a success")
+	}
+}

@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -97,6 +98,8 @@ type lane struct {
 	name   string
 	stream jetstream.Stream
 	parts  chan *part // waiting to be stored
+
+	failing atomic.Int64 // since when storing has failed, Unix nanoseconds; 0 if it works
 
 	mu      sync.Mutex // guards markers
 	markers map[string]marker

@@ -11,8 +11,9 @@ import (
 	"gatehouse/protocol/wire"
 )
 
-// maxPageBytes ends a page early: no reader is handed more bodies at once.
-const maxPageBytes = 4 << 20
+// maxPageBytes ends a page early: no reader is handed more bodies at once. In
+// JSON a body of telemetry takes several times its size.
+const maxPageBytes = 1 << 20
 
 // Read returns up to limit entries that f selects after cur, and the cursor
 // behind the last of them. The zero Cursor starts at the oldest entry. Lanes
