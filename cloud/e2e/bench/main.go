@@ -44,9 +44,9 @@ type size struct {
 }
 
 func (o *options) fill() {
-	o.size = size{Connections: 50, Guarded: o.guarded, Rounds: 2, Warmup: 10 * time.Second, Window: 30 * time.Second, Alarms: 250, Restarts: 5}
+	o.size = size{Connections: 50, Guarded: o.guarded, Rounds: 2, Warmup: 10 * time.Second, Window: 30 * time.Second, Alarms: 200, Restarts: 5}
 	if o.short {
-		o.size = size{Connections: 50, Guarded: o.guarded, Rounds: 1, Warmup: 4 * time.Second, Window: 10 * time.Second, Alarms: 200, Restarts: 2}
+		o.size = size{Connections: 50, Guarded: o.guarded, Rounds: 1, Warmup: 3 * time.Second, Window: 6 * time.Second, Alarms: 100, Restarts: 2}
 	}
 }
 

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 )
@@ -115,7 +114,7 @@ func (b *bench) pollDaemon(ctx context.Context, resp *responder, broker *broker,
 	}
 	from := resp.counts()
 	_, bytes := sub.traffic()
-	u, err := b.window(ctx, resp, g.proc)
+	u, err := b.window(ctx, resp, g.proc, b.size.Window)
 	if err != nil {
 		return usage{}, err
 	}
@@ -152,21 +151,25 @@ func (b *bench) pollReference(ctx context.Context, resp *responder, broker *brok
 		return usage{}, err
 	}
 	bytes := meter.bytes.Load()
-	u, err := b.window(ctx, resp, p)
+	length := b.size.Window
+	if spread {
+		length /= 2 // for comparison only
+	}
+	u, err := b.window(ctx, resp, p, length)
 	u.bytes = int(meter.bytes.Load() - bytes)
 	return u, err
 }
 
-// window watches a program for the measured time.
-func (b *bench) window(ctx context.Context, resp *responder, p *process) (usage, error) {
+// window watches a program for a while.
+func (b *bench) window(ctx context.Context, resp *responder, p *process, length time.Duration) (usage, error) {
 	var u usage
 	cpu, err := p.cpu()
 	if err != nil {
 		return usage{}, err
 	}
 	polls, begun := resp.polls.Load(), time.Now()
-	for time.Since(begun) < b.size.Window {
-		if err := sleep(ctx, 500*time.Millisecond, p); err != nil {
+	for time.Since(begun) < length {
+		if err := sleep(ctx, min(500*time.Millisecond, length-time.Since(begun)), p); err != nil {
 			return usage{}, err
 		}
 		m, err := p.memory()
@@ -181,7 +184,7 @@ func (b *bench) window(ctx context.Context, resp *responder, p *process) (usage,
 	}
 	u.cpu, u.polls, u.elapsed = end-cpu, resp.polls.Load()-polls, time.Since(begun)
 	if u.polls == 0 {
-		return usage{}, fmt.Errorf("%s polls nothing:\n%s", filepath.Base(os.Args[0]), tail(p.log))
+		return usage{}, fmt.Errorf("%s polls nothing:\n%s", filepath.Base(p.cmd.Path), tail(p.log))
 	}
 	return u, nil
 }
