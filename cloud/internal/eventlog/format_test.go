@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"testing"
 	"time"
 
@@ -102,5 +103,50 @@ func TestUnreadableMessageIsAGapNotAWall(t *testing.T) {
 	entries, _ := readAll(t, l, Filter{}, Cursor{}, 1)
 	if len(entries) != 3 || entries[1].Record.Kind != wire.KindGap || entries[1].Gateway != "" || entries[2].Record.Seq != 2 {
 		t.Fatalf("entries %+v", entries)
+	}
+}
+
+func TestMarkerOutlivesTheRecords(t *testing.T) {
+	l := openLog(t)
+	appended(t, l, origin, batch(t, "e1", 1, 3))
+	_, cur := readAll(t, l, Filter{}, Cursor{}, 10)
+	js, err := jetstream.New(l.nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln := l.lanes[wire.LaneAlarm]
+	cfg := ln.stream.CachedInfo().Config
+	cfg.MaxAge, cfg.Duplicates = 100*time.Millisecond, 100*time.Millisecond
+	if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	deadline, tick := time.NewTimer(10*time.Second), time.NewTicker(20*time.Millisecond)
+	defer deadline.Stop()
+	defer tick.Stop()
+	for {
+		info, err := ln.stream.Info(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.State.Msgs == 1 {
+			break
+		}
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			t.Fatalf("%d messages left, want the marker", info.State.Msgs)
+		}
+	}
+	ln.forget(origin.Gateway)
+	cfg.MaxAge = time.Hour
+	if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	if got := appended(t, l, origin, batch(t, "e1", 2, 5)); got != 5 {
+		t.Fatalf("complete up to %d", got)
+	}
+	entries, _ := readAll(t, l, Filter{}, cur, 10)
+	if got := seqs(entries); !slices.Equal(got, []uint64{4, 5}) {
+		t.Fatalf("after the old cursor: %v", got)
 	}
 }
