@@ -76,74 +76,90 @@ func (b *Bus) prepare(gap time.Duration) error {
 	return err
 }
 
-// await reads until f accepts a frame. Bytes that cannot begin one are slid
-// over one by one; that, and not closing, is what cures a noisy serial line.
+// window is what has been received and not yet slid over: rx[start:end].
+type window struct {
+	start, end int
+	spoilt     bool // a reply came whose check value is wrong
+}
+
+// await reads until f accepts a frame, or the deadline is past.
 func (b *Bus) await(ctx context.Context, f drivers.Framer, deadline time.Time) ([]byte, error) {
-	start, end, spoilt := 0, 0, false
+	var w window
 	until := deadline
 	for {
-		if end == len(b.rx) {
-			// The window moves on; a beginning as long as all of it is no frame.
-			if start == 0 {
-				start = end
-			}
-			end = copy(b.rx[:], b.rx[start:end])
-			start = 0
+		if w.end == len(b.rx) {
+			b.makeRoom(&w)
 		}
-		n, err := b.line.receive(b.rx[end:], until)
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil, ctx.Err()
-			}
+		n, err := b.line.receive(b.rx[w.end:], until)
+		switch {
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case err != nil:
 			return nil, b.broken(err)
 		}
-		if n == 0 {
-			if ctx.Err() == nil && b.opts.Now().Before(until) {
-				b.opts.Beat()
-				continue
-			}
-			return b.late(ctx, f, b.rx[start:end], spoilt)
+		w.end += n
+		if reply := b.scan(&w, f); reply != nil {
+			return reply, nil
 		}
-		end += n
-		for start < end {
-			need, ferr := f(b.rx[start:end])
-			if ferr != nil {
-				spoilt = spoilt || errors.Is(ferr, drivers.ErrDamaged)
-				start++
-				b.foreign(1)
-				continue
-			}
-			if need <= 0 {
-				b.foreign(-need)
-				return b.rx[start : end+need], nil
-			}
-			break
+		now := b.opts.Now()
+		if !now.Before(until) {
+			return b.late(&w, f)
 		}
-		if spoilt {
-			if quiet := b.opts.Now().Add(spoiltSilence); quiet.Before(deadline) {
+		if n > 0 && w.spoilt {
+			if quiet := now.Add(spoiltSilence); quiet.Before(deadline) {
 				until = quiet
 			}
 		}
+		b.opts.Beat()
 	}
+}
+
+// makeRoom moves the window to the front of the buffer. A beginning that fills
+// all of it is no frame.
+func (b *Bus) makeRoom(w *window) {
+	if w.start == 0 {
+		b.foreign(w.end)
+		w.start = w.end
+	}
+	w.end = copy(b.rx[:], b.rx[w.start:w.end])
+	w.start = 0
+}
+
+// scan slides over bytes that cannot begin the reply, one by one. That, and not
+// closing, is what cures a noisy line. It returns nil until the reply is whole.
+func (b *Bus) scan(w *window, f drivers.Framer) []byte {
+	for w.start < w.end {
+		need, err := f(b.rx[w.start:w.end])
+		switch {
+		case err != nil:
+			w.spoilt = w.spoilt || errors.Is(err, drivers.ErrDamaged)
+			w.start++
+			b.foreign(1)
+		case need > 0:
+			return nil
+		default:
+			b.foreign(-need)
+			return b.rx[w.start : w.end+need]
+		}
+	}
+	return nil
 }
 
 // late is the end of a wait. What looked like the beginning of a frame may
 // have hidden a whole one behind it.
-func (b *Bus) late(ctx context.Context, f drivers.Framer, rx []byte, spoilt bool) ([]byte, error) {
-	for i := 1; i < len(rx); i++ {
-		if need, err := f(rx[i:]); err == nil && need <= 0 {
-			b.foreign(i - need)
-			return rx[i : len(rx)+need], nil
+func (b *Bus) late(w *window, f drivers.Framer) ([]byte, error) {
+	rest := *w
+	for rest.start < rest.end {
+		rest.start++
+		b.foreign(1)
+		if reply := b.scan(&rest, f); reply != nil {
+			return reply, nil
 		}
 	}
-	b.foreign(len(rx))
 	if !b.link.Serial {
 		b.line.shut() // the next request goes out on a fresh connection
 	}
-	switch {
-	case ctx.Err() != nil:
-		return nil, ctx.Err()
-	case spoilt:
+	if w.spoilt {
 		return nil, errSpoilt
 	}
 	return nil, errTimeout

@@ -19,6 +19,7 @@ type pieces struct {
 	line
 	left  []byte
 	size  int
+	each  time.Duration // that a piece takes
 	clock *time.Time
 }
 
@@ -30,6 +31,7 @@ func (l *pieces) receive(buf []byte, until time.Time) (int, error) {
 	if n == 0 {
 		*l.clock = until
 	}
+	*l.clock = l.clock.Add(l.each)
 	l.left = l.left[n:]
 	return n, nil
 }
@@ -37,12 +39,16 @@ func (l *pieces) receive(buf []byte, until time.Time) (int, error) {
 // overPieces exchanges one register's request on a line where rx comes.
 func overPieces(t testing.TB, rx []byte, size int) ([]byte, error) {
 	clock := time.Unix(0, 0)
-	b, err := New(Options{ID: "b", Link: "serial:/dev/x", Emit: func([]point.Reading) {}, Now: func() time.Time { return clock }})
+	return overLine(t, &pieces{left: rx, size: size, clock: &clock}, &clock)
+}
+
+func overLine(t testing.TB, l line, now *time.Time) ([]byte, error) {
+	b, err := New(Options{ID: "b", Link: "serial:/dev/x", Emit: func([]point.Reading) {}, Now: func() time.Time { return *now }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.line = &pieces{left: rx, size: size, clock: &clock}
-	b.lastByte = clock.Add(-time.Second)
+	b.line = l
+	b.lastByte = now.Add(-time.Second)
 	request := []byte{1, 3, 0, 0, 0, 1}
 	request = binary.LittleEndian.AppendUint16(request, modbus.CRC(request))
 	f, err := modbus.RTU(request)
@@ -84,5 +90,16 @@ func TestNoiseAloneIsNoReply(t *testing.T) {
 		if got, err := overPieces(t, noise, 64); !errors.Is(err, drivers.ErrNoReply) {
 			t.Errorf("% x, %v; want ErrNoReply", got, err)
 		}
+	}
+}
+
+func TestADeviceThatNeverStopsTalkingDoesNotHoldTheBus(t *testing.T) {
+	clock := time.Unix(0, 0)
+	l := &pieces{left: bytes.Repeat([]byte{1, 3, 2, 0}, 1<<20), size: 16, each: time.Millisecond, clock: &clock}
+	if got, err := overLine(t, l, &clock); !errors.Is(err, drivers.ErrNoReply) {
+		t.Errorf("% x, %v; want ErrNoReply", got, err)
+	}
+	if took := clock.Sub(time.Unix(0, 0)); took > 1100*time.Millisecond {
+		t.Errorf("it took %v, want the timeout of 1s", took)
 	}
 }

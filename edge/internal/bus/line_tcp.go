@@ -68,6 +68,9 @@ func (l *tcpLine) send(tx []byte) error {
 }
 
 func (l *tcpLine) receive(buf []byte, until time.Time) (int, error) {
+	if time.Until(until) > patience {
+		until = time.Now().Add(patience)
+	}
 	if err := l.conn.SetReadDeadline(until); err != nil {
 		return 0, err
 	}
