@@ -34,6 +34,7 @@ const (
 	maxFile32     = 512 << 20 // where addresses are scarce
 	memoryAlarms  = 8 << 20   // of a store without disk
 	memorySpool   = 8 << 20
+	minFile       = 4 * 4096 // bbolt's first four pages
 	alarmMap      = 16 << 20 // address space, not memory
 	spoolMap      = 64 << 20
 	pruneAtOnce   = 1000 // records; keeps a transaction small
@@ -155,11 +156,21 @@ func initialise(tx *bolt.Tx, lanes []wire.Lane) error {
 
 // inspect looks at the schema without the power to change anything.
 func inspect(path string) error {
+	if info, err := os.Stat(path); err != nil || info.Size() < minFile {
+		return errors.Join(err, fmt.Errorf("%w: cut off below %d bytes", ErrDamaged, minFile))
+	}
 	db, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true, Timeout: lockTimeout})
 	if err != nil {
 		return err
 	}
-	return errors.Join(db.View(checkSchema), db.Close())
+	return errors.Join(db.View(func(tx *bolt.Tx) error {
+		// A mapped page beyond the end of the file cannot be read but faults, and
+		// opening for writing reads them all, on a goroutine that is not ours.
+		if info, err := os.Stat(path); err != nil || info.Size() < tx.Size() {
+			return fmt.Errorf("%w: cut off below %d bytes (%v)", ErrDamaged, tx.Size(), err)
+		}
+		return checkSchema(tx)
+	}), db.Close())
 }
 
 func checkSchema(tx *bolt.Tx) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -63,6 +64,9 @@ func (l *lane) load(tx *bolt.Tx) error {
 	l.head = b.Sequence()
 	if k, _ := b.Cursor().Last(); k != nil {
 		l.head = max(l.head, keySeq(k))
+	}
+	if l.head > math.MaxInt64 {
+		return fmt.Errorf("%w: lane %v ends at %d", ErrDamaged, l.id, l.head)
 	}
 	key := laneBucket(l.id)
 	if v := tx.Bucket(bucketAcked).Get(key); v != nil {

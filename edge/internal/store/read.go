@@ -57,27 +57,52 @@ type reader struct {
 	recs []wire.Record
 	buf  []byte // backs the bodies
 	err  error  // of the damaged records in the hole that begins at want
+	hole bool   // a gap was declared for what was never acked
 	bad  struct {
 		first, last uint64
 		err         error
 	}
 }
 
+// scan reads in order of keys. Where it meets a hole it begins again and visits
+// every key: a damaged key among the sound ones leads a search astray.
 func (r *reader) scan(tx *bolt.Tx, after, head uint64) error {
 	b := tx.Bucket(laneBucket(r.lane.id))
 	if b == nil {
 		return fmt.Errorf("%w: no lane %v", ErrDamaged, r.lane.id)
 	}
+	fresh := *r
 	c := b.Cursor()
-	for k, v := c.Seek(seqKey(after + 1)); k != nil && keySeq(k) <= head; k, v = c.Next() {
+	k, v := c.Seek(seqKey(after + 1))
+	r.walk(c, k, v, head)
+	if r.hole {
+		*r = fresh
+		k, v = c.First()
+		r.walk(c, k, v, head)
+	}
+	return nil
+}
+
+func (r *reader) walk(c *bolt.Cursor, k, v []byte, head uint64) {
+	for ; k != nil; k, v = c.Next() {
+		switch seq := keySeq(k); {
+		case seq < r.want:
+			continue
+		case seq > head:
+			if _, _, err := decodeRecord(k, v); err == nil {
+				return // committed since; all that follow are newer still
+			} else if r.err == nil {
+				r.err = err // one of ours, under a damaged key
+			}
+			continue
+		}
 		if !r.add(k, v) {
-			return nil
+			return
 		}
 	}
 	if r.want <= head {
 		r.gap(head, wire.Record{Time: time.Now()})
 	}
-	return nil
 }
 
 // salvage reads one by one where a scan ran into a damaged page, so that what
@@ -164,10 +189,15 @@ func (r *reader) damage(seq uint64, err error) {
 		return
 	}
 	r.err = err
+	r.note(seq, seq, err)
+}
+
+// note keeps what reportDamage will tell.
+func (r *reader) note(first, last uint64, err error) {
 	if r.bad.first == 0 {
-		r.bad.first, r.bad.err = seq, err
+		r.bad.first, r.bad.err = first, err
 	}
-	r.bad.last = seq
+	r.bad.last = max(r.bad.last, last)
 }
 
 // gap declares want..last gone. near is the record it is dated by. Its id
@@ -180,6 +210,10 @@ func (r *reader) gap(last uint64, near wire.Record) {
 		g.Reason = gapDamaged
 	case last <= acked:
 		g.Reason = gapExpired
+	}
+	r.hole = r.hole || g.Reason != gapExpired
+	if g.Reason == gapMissing {
+		r.note(g.First, g.Last, fmt.Errorf("%w: not in the file", ErrDamaged))
 	}
 	h := sha256.New()
 	_ = binary.Write(h, binary.BigEndian, []uint64{r.lane.file.epoch, uint64(r.lane.id), g.First, g.Last}) // a hash takes everything

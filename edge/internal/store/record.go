@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"time"
+	"unicode/utf8"
 
 	"gatehouse/protocol/wire"
 )
@@ -54,7 +55,7 @@ func check(r *wire.Record) error {
 	switch {
 	case !r.Lane.Valid():
 		return fmt.Errorf("%w: record of %v", ErrInvalid, r.Lane)
-	case r.Kind == "" || len(r.Kind) > maxKind:
+	case r.Kind == "" || len(r.Kind) > maxKind || !utf8.ValidString(r.Kind):
 		return fmt.Errorf("%w: record kind %q", ErrInvalid, r.Kind)
 	case len(r.Body) > maxBody:
 		return fmt.Errorf("%w: %s of %d bytes, at most %d", ErrInvalid, r.Kind, len(r.Body), maxBody)

@@ -487,6 +487,78 @@ func TestDamagedRecordsBecomeACountedGap(t *testing.T) {
 	wantBodies(t, drain(t, s, wire.LaneAlarm, 6), "7")
 }
 
+func TestADamagedKeyDoesNotHideItsNeighbours(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil  func(key []byte)
+		reason string
+	}{
+		"greater than all": {func(k []byte) { k[1] ^= 0x40 }, gapDamaged},
+		"less than all":    {func(k []byte) { k[7] ^= 100 }, gapMissing},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			s := open(t, dir)
+			var want []string
+			for i := range 120 {
+				mustCommit(t, s, "", "", rec(wire.LaneAlarm, fmt.Sprint("body ", i+1)))
+				want = append(want, fmt.Sprint("body ", i+1))
+			}
+			want[99] = "gap 100..100 " + c.reason + " <nil>"
+			overwrite(t, filepath.Join(dir, alarmFile), append(seqKey(100), version, 0, byte(wire.LaneAlarm)), c.spoil)
+			if got := bodies(drain(t, s, wire.LaneAlarm, 0)); fmt.Sprint(got) != fmt.Sprint(want) {
+				t.Errorf("got %q", got)
+			}
+		})
+	}
+}
+
+// overwrite spoils a file wherever it says old, under the open store, as a dying
+// card or a flipped bit in memory would.
+func overwrite(t testing.TB, path string, old []byte, spoil func([]byte)) {
+	t.Helper()
+	b := read(t, path)
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	fresh := append([]byte{}, old...)
+	spoil(fresh)
+	for at := bytes.Index(b, old); at >= 0; { // pages no longer used say it too
+		if _, err := f.WriteAt(fresh, int64(at)); err != nil {
+			t.Fatal(err)
+		}
+		n := bytes.Index(b[at+1:], old)
+		if n < 0 {
+			break
+		}
+		at += 1 + n
+	}
+	if !bytes.Contains(b, old) {
+		t.Fatalf("%x is not in the file", old)
+	}
+}
+
+func TestATruncatedFileIsRefusedNotFatal(t *testing.T) {
+	src := t.TempDir()
+	s := open(t, src)
+	for range 100 {
+		mustCommit(t, s, "", "", rec(wire.LaneAlarm, string(make([]byte, 1000))))
+	}
+	size := int64(s.Stats().AlarmBytes)
+	mustClose(t, s)
+	b := read(t, filepath.Join(src, alarmFile))
+	for _, keep := range []int64{1, 100, 4096, 9000, size / 2, size - 1} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, alarmFile), b[:keep], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(Options{Dir: dir}); !errors.Is(err, ErrDamaged) {
+			t.Errorf("cut to %d bytes: %v", keep, err)
+		}
+	}
+}
+
 func TestDamagedPagesNeverCrashAndNeverHide(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)

@@ -44,7 +44,10 @@ func (s *Store) Commit(key string, state []byte, recs ...wire.Record) error {
 		}
 	}
 	c := commitPool.Get().(*commit)
-	defer commitPool.Put(c)
+	defer func() {
+		c.state, c.recs = nil, nil
+		commitPool.Put(c)
+	}()
 	c.key, c.state, c.recs = key, state, recs
 	select {
 	case s.commits <- c:

@@ -56,9 +56,9 @@ func (u *Uplink) down(err error) {
 	u.opt.Log.Log(context.Background(), level, "the cloud is not reachable: records wait on this gateway", "broker", u.broker.Host, "err", err)
 }
 
-// jitter spreads the return of many gateways: half to one and a half of d.
+// jitter spreads the return of many gateways: half of d to all of it.
 func jitter(d time.Duration) time.Duration {
-	return d/2 + rand.N(d)
+	return d/2 + rand.N(d/2+1)
 }
 
 func pause(ctx context.Context, d time.Duration) {
