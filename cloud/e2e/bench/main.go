@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"time"
 )
@@ -105,6 +106,9 @@ func run(ctx context.Context, o options) (bool, error) {
 		defer os.RemoveAll(dir)
 	}
 	b := &bench{bin: bin, dir: dir, size: o.size}
+	if load, ok := busy(); ok {
+		b.say("warning: load average %.1f on %d cores: the figures will be worse than the programs are", load, runtime.NumCPU())
+	}
 	var errs []error
 	for _, part := range []struct {
 		name string
@@ -133,6 +137,18 @@ type bench struct {
 	dir  string
 	size size
 	rows table
+}
+
+// busy reports whether other programs keep the machine's cores.
+func busy() (load float64, ok bool) {
+	p, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return 0, false
+	}
+	if _, err := fmt.Sscan(string(p), &load); err != nil {
+		return 0, false
+	}
+	return load, load > float64(runtime.NumCPU())/2
 }
 
 // say tells the person who waits what is going on.

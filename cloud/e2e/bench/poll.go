@@ -125,8 +125,8 @@ func (b *bench) pollDaemon(ctx context.Context, resp *responder, broker *broker,
 	// and may wait another 10 s for its commit.
 	_ = until(ctx, 25*time.Second, "the last values", func() bool { return sub.missing(from, upTo) == 0 }, g.proc)
 	u.lost = sub.missing(from, upTo)
-	if sub.tally.alien > 0 {
-		return usage{}, fmt.Errorf("%d values arrived that no device has shown, or twice", sub.tally.alien)
+	if n := sub.alien(); n > 0 {
+		return usage{}, fmt.Errorf("%d values arrived that no device has shown, or twice", n)
 	}
 	return u, sub.err()
 }

@@ -132,6 +132,13 @@ func (s *subscriber) missing(since, upTo [][unitsPerConn]uint64) int {
 	return s.tally.missing(since, upTo)
 }
 
+// alien counts the values that arrived and that no poll can have shown.
+func (s *subscriber) alien() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.tally.alien
+}
+
 // traffic returns how many batches of how many bytes have arrived.
 func (s *subscriber) traffic() (batches, bytes int) {
 	s.mu.Lock()
