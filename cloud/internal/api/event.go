@@ -2,7 +2,7 @@ package api
 
 import (
 	"encoding/json"
-	"fmt"
+	"errors"
 	"math"
 	"strconv"
 	"time"
@@ -61,7 +61,8 @@ func newEvent(e eventlog.Entry) event {
 	return ev
 }
 
-var errOpaque = fmt.Errorf("opaque body")
+// errOpaque occurs when a body is not to be opened.
+var errOpaque = errors.New("opaque body")
 
 func newData(e eventlog.Entry, r wire.Record) (any, error) {
 	if len(r.Body) > maxBody {

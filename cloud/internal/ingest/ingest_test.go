@@ -20,11 +20,20 @@ import (
 // sick is an event log whose disk does not answer for one lane.
 type sick struct {
 	lane    wire.Lane
+	entered chan struct{} // has room for one: somebody waits for the disk
 	release chan struct{}
+}
+
+func newSick(lane wire.Lane) *sick {
+	return &sick{lane: lane, entered: make(chan struct{}, 1), release: make(chan struct{})}
 }
 
 func (s *sick) Append(ctx context.Context, _ eventlog.Origin, b wire.Batch) (uint64, error) {
 	if b.Lane == s.lane {
+		select {
+		case s.entered <- struct{}{}:
+		default:
+		}
 		select {
 		case <-s.release:
 			return 0, errors.New("disk gone")
@@ -78,7 +87,7 @@ func payload(t testing.TB, lane wire.Lane) []byte {
 }
 
 func TestASickLaneIsBoundedAndHoldsUpNoOther(t *testing.T) {
-	log := &sick{lane: wire.LaneTelemetry, release: make(chan struct{})}
+	log := newSick(wire.LaneTelemetry)
 	in, nc := start(t, log)
 	acks, err := nc.SubscribeSync("gw.gw-1.v1.ack")
 	if err != nil {
@@ -86,7 +95,11 @@ func TestASickLaneIsBoundedAndHoldsUpNoOther(t *testing.T) {
 	}
 	p := payload(t, wire.LaneTelemetry)
 	const extra = 10
-	for range 1 + queueLen + extra { // one at work, a queue full, and some
+	if err := nc.Publish("gw.gw-1.v1.telemetry", p); err != nil {
+		t.Fatal(err)
+	}
+	<-log.entered // one is at work; now a queue full, and some
+	for range queueLen + extra {
 		if err := nc.Publish("gw.gw-1.v1.telemetry", p); err != nil {
 			t.Fatal(err)
 		}
@@ -122,11 +135,12 @@ func TestASickLaneIsBoundedAndHoldsUpNoOther(t *testing.T) {
 }
 
 func TestCloseDoesNotWaitForEverForTheLog(t *testing.T) {
-	log := &sick{lane: wire.LaneAlarm, release: make(chan struct{})}
+	log := newSick(wire.LaneAlarm)
 	in, nc := start(t, log)
 	if err := nc.Publish("gw.gw-1.v1.alarm", payload(t, wire.LaneAlarm)); err != nil {
 		t.Fatal(err)
 	}
+	<-log.entered
 	start := time.Now()
 	in.Close()
 	if took := time.Since(start); took > 2*closeGrace {
