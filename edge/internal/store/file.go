@@ -44,11 +44,12 @@ const (
 
 // file is one bbolt file with its lanes.
 type file struct {
-	name  string // without its folder: the label of its metrics
-	path  string
-	db    *bolt.DB
-	epoch uint64
-	lanes []*lane // in the order in which they give way when there is no room
+	name    string // without its folder: the label of its metrics
+	path    string
+	db      *bolt.DB
+	epoch   uint64
+	lanes   []*lane // in the order in which they give way when there is no room
+	failing bool    // the last attempt to store positions; the writer's own
 	// broken is why there is no db: everything but sequence numbers then fails with it.
 	broken error
 }

@@ -40,6 +40,7 @@ type lane struct {
 	file   *file
 	closed <-chan struct{}
 	report reporter
+	now    func() time.Time // dates a gap that has no record beside it
 
 	mu            sync.Mutex // guards all below
 	head          uint64
@@ -142,7 +143,8 @@ func (l *lane) Acked(from, upTo uint64) error {
 	return nil
 }
 
-// grow older by d: pos is what the window for replay is measured with.
+// age lets the marks grow older by d and sets a new one when it is time. The
+// window for replay is measured with them.
 func (l *lane) age(d time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

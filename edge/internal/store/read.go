@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -101,7 +100,7 @@ func (r *reader) walk(c *bolt.Cursor, k, v []byte, head uint64) {
 		}
 	}
 	if r.want <= head {
-		r.gap(head, wire.Record{Time: time.Now()})
+		r.gap(head, wire.Record{Time: r.lane.now()})
 	}
 }
 
@@ -125,7 +124,7 @@ func (r *reader) salvage(after, head uint64, cause error) {
 		}
 	}
 	if r.want <= last {
-		r.gap(last, wire.Record{Time: time.Now()})
+		r.gap(last, wire.Record{Time: r.lane.now()})
 	}
 }
 
@@ -293,7 +292,7 @@ func (l *lane) drop(tx *bolt.Tx, want int64, reason string) (freed int64, lost l
 		return 0, loss{}, err
 	}
 	if near.Time.IsZero() {
-		near.Time = time.Now()
+		near.Time = l.now()
 	}
 	return freed, lost, l.putGap(tx, near, wire.Gap{First: lost.first, Last: lost.last, Reason: reason})
 }

@@ -148,7 +148,7 @@ func (s *Store) start(o Options) error {
 
 func (s *Store) addLanes(f *file, ids ...wire.Lane) error {
 	for _, id := range ids {
-		s.lanes[id] = &lane{id: id, file: f, closed: s.closing, report: s}
+		s.lanes[id] = &lane{id: id, file: f, closed: s.closing, report: s, now: s.now}
 		f.lanes = append(f.lanes, s.lanes[id])
 	}
 	return f.view(func(tx *bolt.Tx) error {

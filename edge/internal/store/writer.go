@@ -3,7 +3,6 @@ package store
 import (
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -25,8 +24,6 @@ type commit struct {
 	done  chan error
 }
 
-var commitPool = sync.Pool{New: func() any { return &commit{done: make(chan error, 1)} }}
-
 // Commit stores state under key, deletes the key when state is nil, and adds
 // recs to their lanes (alarm or event), all in one transaction that is on disk
 // when Commit returns nil. An empty key stores records alone. Concurrent
@@ -43,12 +40,7 @@ func (s *Store) Commit(key string, state []byte, recs ...wire.Record) error {
 			return fmt.Errorf("%w: %v records go through Append", ErrInvalid, l)
 		}
 	}
-	c := commitPool.Get().(*commit)
-	defer func() {
-		c.state, c.recs = nil, nil
-		commitPool.Put(c)
-	}()
-	c.key, c.state, c.recs = key, state, recs
+	c := &commit{key: key, state: state, recs: recs, done: make(chan error, 1)}
 	select {
 	case s.commits <- c:
 		return <-c.done
@@ -111,6 +103,9 @@ func (w *alarmWriter) write() error {
 }
 
 func (w *alarmWriter) tryWrite() error {
+	if cap(w.arena) > spoolChunk {
+		w.arena = nil // one large record is no reason to hold so much for ever
+	}
 	w.arena = w.arena[:0]
 	heads := w.alarm.heads()
 	err := w.timed(w.alarm, func(tx *bolt.Tx) error {
@@ -178,8 +173,11 @@ func (s *Store) tend(f *file, passed time.Duration) {
 	}
 	err := s.timed(f, func(tx *bolt.Tx) error { return f.housekeep(tx) })
 	f.settle(err)
-	if err != nil {
-		s.log.Warn("acked position not stored: records may be sent twice after a restart", "err", err)
+	if failing := err != nil; failing != f.failing {
+		f.failing = failing
+		if failing {
+			s.log.Warn("acked positions are not stored: records may be sent twice after a restart", "file", f.name, "err", err)
+		}
 	}
 }
 
