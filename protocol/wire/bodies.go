@@ -163,18 +163,23 @@ func (t Telemetry) Encode() ([]byte, error) {
 		step := at.UnixMilli() - t.Rows[i-1].UnixMilli()
 		m.Step = append(m.Step, uint32(max(step, 0)))
 	}
+	values := 0
+	for _, c := range t.Columns {
+		values += len(c.Nums)
+	}
+	columns, ints := make([]wirepb.Column, len(t.Columns)), make([]int64, 0, values) // one allocation for all
 	for i, c := range t.Columns {
-		p := &wirepb.Column{
-			Point: c.Point, Unit: string(c.Unit), Role: string(c.Role), Kind: wirepb.Value_Kind(c.Kind), Rows: c.Rows, Texts: c.Texts,
-		}
+		p := &columns[i]
+		p.Point, p.Unit, p.Role, p.Kind = c.Point, string(c.Unit), string(c.Role), wirepb.Value_Kind(c.Kind)
+		p.Rows, p.Texts = c.Rows, c.Texts
 		if scale, ok := decimals(c.Nums); ok {
 			p.Scale = uint32(scale)
-			p.Ints = make([]int64, len(c.Nums))
-			last := int64(0)
-			for j, v := range c.Nums {
+			from, last := len(ints), int64(0)
+			for _, v := range c.Nums {
 				n := int64(math.Round(v * pow10[scale]))
-				p.Ints[j], last = n-last, n
+				ints, last = append(ints, n-last), n
 			}
+			p.Ints = ints[from:len(ints):len(ints)]
 		} else {
 			p.Nums = c.Nums
 		}
