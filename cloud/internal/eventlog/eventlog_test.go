@@ -208,7 +208,7 @@ func TestGapOverlappingTheMarkerIsNarrowed(t *testing.T) {
 
 func TestRacingCopiesAreStoredOnce(t *testing.T) {
 	l := openLog(t)
-	const batches, size, copies = 20, 5, 8
+	const batches, size, copies = 8, 5, 8
 	for n := range uint64(batches) {
 		b := batch(t, "e1", n*size+1, (n+1)*size)
 		l.lanes[wire.LaneAlarm].forget(origin.Gateway) // every copy starts unknowing
@@ -292,7 +292,7 @@ func TestCursorResumesAtEveryStep(t *testing.T) {
 	filters := []Filter{{}, {Scope: "5301"}, {Scope: "530102"}, {Kinds: []string{"alarm.raised"}}, {Kinds: []string{"alarm.raised", "alarm.cleared"}}, {Drill: DrillOnly}, {Drill: DrillNone, Scope: "530103"}}
 	got := make([][]Entry, len(filters))
 	curs := make([]Cursor, len(filters))
-	for range 60 {
+	for range 30 {
 		o := []Origin{origin, other}[r.IntN(2)]
 		n := uint64(r.IntN(6) + 1)
 		b := batch(t, "e1", next[o], next[o]+n-1)
