@@ -7,6 +7,10 @@ import (
 	"time"
 )
 
+// telemetryFlush is how long the daemon collects telemetry unless told
+// otherwise.
+const telemetryFlush = 10 * time.Second
+
 // usage is what one program needed in one window.
 type usage struct {
 	memory  []memory // samples of the steady state
@@ -81,8 +85,10 @@ func (b *bench) pollRows(own, other []usage, spread usage) {
 	b.rows.atMost(name("cpu"), pick(own, usage.cpuPer1000), "s/1000 polls", ref(cpu), round(cpu))
 	b.rows.shown(name("cpu-spread"), pick(own, usage.cpuPer1000), "s/1000 polls", ref(spread.cpuPer1000()))
 	b.rows.atLeast(name("rate"), pick(own, usage.rate), "polls/s", ref(pick(other, usage.rate)), 0.99*float64(b.size.Connections*unitsPerConn))
-	b.rows.shown(name("uplink"), pick(own, func(u usage) float64 { return float64(u.bytes) / float64(u.polls) }), "B/poll",
-		ref(pick(other, func(u usage) float64 { return float64(u.bytes) / float64(u.polls) })))
+	if b.size.Window >= 2*telemetryFlush { // a shorter window may hold no flush at all
+		perPoll := func(u usage) float64 { return float64(u.bytes) / float64(u.polls) }
+		b.rows.shown(name("uplink"), pick(own, perPoll), "B/poll", ref(pick(other, perPoll)))
+	}
 	lost := 0
 	for _, u := range own {
 		lost += u.lost
@@ -121,9 +127,9 @@ func (b *bench) pollDaemon(ctx context.Context, resp *responder, broker *broker,
 	upTo := resp.counts()
 	_, now := sub.traffic()
 	u.bytes = now - bytes
-	// What was polled last is still on its way: telemetry is collected for 10 s
-	// and may wait another 10 s for its commit.
-	_ = until(ctx, 25*time.Second, "the last values", func() bool { return sub.missing(from, upTo) == 0 }, g.proc)
+	// What was polled last is still on its way: after a flush it may wait as
+	// long again for its commit.
+	_ = until(ctx, 2*telemetryFlush+5*time.Second, "the last values", func() bool { return sub.missing(from, upTo) == 0 }, g.proc)
 	u.lost = sub.missing(from, upTo)
 	if n := sub.alien(); n > 0 {
 		return usage{}, fmt.Errorf("%d values arrived that no device has shown, or twice", n)
