@@ -18,10 +18,10 @@ type source struct {
 // field is where a raw value stands in the data of a reply.
 type field struct {
 	request *request
-	offset  int // of the first byte, or the number of the bit
-	words   int // 0: a bit
-	low     bool
 	mask    uint64
+	offset  int32 // of the first byte, or the number of the bit
+	words   uint8 // 0: a bit
+	low     bool
 }
 
 func newField(sources []source, at block, order string, mask uint64) field {
@@ -30,10 +30,10 @@ func newField(sources []source, at block, order string, mask uint64) field {
 		if !s.block.holds(at) {
 			continue
 		}
-		f.request, f.offset = s.request, at.start-s.block.start
+		f.request, f.offset = s.request, int32(at.start-s.block.start)
 		if !at.bits() {
 			f.offset *= 2
-			f.words = at.count
+			f.words = uint8(at.count)
 		}
 		break
 	}
@@ -48,10 +48,10 @@ func (f *field) raw() uint64 {
 		return uint64(data[f.offset/8]>>(f.offset%8)) & 1
 	}
 	var v uint64
-	for i := range f.words {
+	for i := range int32(f.words) {
 		at := f.offset + 2*i
 		if f.low {
-			at = f.offset + 2*(f.words-1-i)
+			at = f.offset + 2*(int32(f.words)-1-i)
 		}
 		v = v<<16 | uint64(data[at])<<8 | uint64(data[at+1])
 	}
@@ -72,16 +72,22 @@ func extract(v, mask uint64) uint64 {
 	return out
 }
 
-// reader makes readings of one point.
+// reader makes readings of one point. There may be tens of thousands of them:
+// what few points have stands apart.
 type reader struct {
-	id        point.ID
-	kind      point.Kind
-	numeric   byte // 'u', 's' or 'f'
-	width     int  // bits of the raw value
-	value     field
-	invert    bool
-	safety    bool
-	scaling   scaling
+	id      point.ID
+	value   field
+	scaling scaling
+	special *special // never nil
+	kind    point.Kind
+	numeric byte  // 'u', 's' or 'f'
+	width   uint8 // bits of the raw value
+	invert  bool
+	safety  bool
+}
+
+// special is what the profiles of few points say.
+type special struct {
 	decimals  *lookup
 	factor    *lookup
 	status    *state
@@ -102,18 +108,23 @@ type state struct {
 	states map[uint64]drivers.State
 }
 
-func newReader(spec drivers.Spec, p *drivers.PointSpec, sources []source) *reader {
+// newReader compiles one point; plain is shared by those with nothing special.
+func newReader(spec drivers.Spec, p *drivers.PointSpec, sources []source, plain *special) reader {
 	t := types[typeOf(p)]
-	r := &reader{
-		id: p.ID, kind: p.Kind, numeric: t.class, width: 16 * t.registers,
+	r := reader{
+		id: p.ID, kind: p.Kind, numeric: t.class, width: uint8(16 * t.registers),
 		value:   newField(sources, place(spec, p.At, t.registers), p.Order, p.Bits),
 		invert:  p.Invert,
 		safety:  point.Roles[p.Role].Safety,
 		scaling: newScaling(p.Scale, p.Offset),
-		states:  p.States, sentinels: p.Sentinels, min: p.Min, max: p.Max,
+		special: plain,
 	}
 	if p.Bits != 0 {
-		r.width = bits.OnesCount64(p.Bits)
+		r.width = uint8(bits.OnesCount64(p.Bits))
+	}
+	status := statusOf(spec, p)
+	if p.Decimals == nil && p.UnitFrom == nil && status == nil && p.States == nil && p.Sentinels == nil && p.Min == nil && p.Max == nil {
+		return r
 	}
 	find := func(l *drivers.Lookup) *lookup {
 		if l == nil {
@@ -121,9 +132,13 @@ func newReader(spec drivers.Spec, p *drivers.PointSpec, sources []source) *reade
 		}
 		return &lookup{field: newField(sources, place(spec, l.At, 1), "", l.Bits), table: l.Map}
 	}
-	r.decimals, r.factor = find(p.Decimals), find(p.UnitFrom)
-	if s := statusOf(spec, p); s != nil {
-		r.status = &state{field: newField(sources, place(spec, s.At, width(s)), s.Order, s.Bits), states: s.States}
+	r.special = &special{
+		decimals: find(p.Decimals), factor: find(p.UnitFrom), states: p.States, sentinels: p.Sentinels, min: p.Min, max: p.Max,
+	}
+	if status != nil {
+		r.special.status = &state{
+			field: newField(sources, place(spec, status.At, width(status)), status.Order, status.Bits), states: status.States,
+		}
 	}
 	return r
 }
@@ -131,24 +146,24 @@ func newReader(spec drivers.Spec, p *drivers.PointSpec, sources []source) *reade
 // decode returns what the data says. high marks a life-safety point above its
 // range: Good, but worth a second look.
 func (r *reader) decode() (v point.Value, q point.Quality, high bool) {
-	raw := r.value.raw()
-	for _, s := range r.sentinels {
-		if raw == s {
+	raw, s := r.value.raw(), r.special
+	for _, sentinel := range s.sentinels {
+		if raw == sentinel {
 			return point.Value{}, point.Fault, false
 		}
 	}
 	q = point.Good
-	if r.status != nil {
-		q = quality(r.status.states, r.status.field.raw())
+	if s.status != nil {
+		q = quality(s.status.states, s.status.field.raw())
 	}
 	switch r.kind {
 	case point.Bool:
 		return point.Truth(raw != 0 != r.invert), q, false
 	case point.State:
-		if own := quality(r.states, raw); own != point.Good {
+		if own := quality(s.states, raw); own != point.Good {
 			q = own
 		}
-		return point.Value{Kind: point.State, Num: float64(raw), Text: stateName(r.states, raw)}, q, false
+		return point.Value{Kind: point.State, Num: float64(raw), Text: stateName(s.states, raw)}, q, false
 	}
 	x, ok := r.number(raw)
 	if !ok {
@@ -157,9 +172,9 @@ func (r *reader) decode() (v point.Value, q point.Quality, high bool) {
 	v = point.Float(x)
 	switch {
 	case q != point.Good:
-	case r.min != nil && x < *r.min:
+	case s.min != nil && x < *s.min:
 		q = point.Implausible
-	case r.max != nil && x > *r.max:
+	case s.max != nil && x > *s.max:
 		if r.safety {
 			return v, q, true
 		}
@@ -207,16 +222,16 @@ func (r *reader) number(raw uint64) (float64, bool) {
 		return 0, false
 	}
 	power := 0.0
-	if r.decimals != nil {
-		n, ok := r.decimals.number()
+	if r.special.decimals != nil {
+		n, ok := r.special.decimals.number()
 		if !ok || n < 0 || n > 15 || n != math.Trunc(n) {
 			return 0, false
 		}
 		power = n
 	}
 	x = r.scaling.apply(x, int(power), digits)
-	if r.factor != nil {
-		f, ok := r.factor.number()
+	if r.special.factor != nil {
+		f, ok := r.special.factor.number()
 		if !ok {
 			return 0, false
 		}

@@ -39,8 +39,8 @@ type Driver struct {
 // job is what is read together.
 type job struct {
 	requests []*request
-	points   []*reader
-	readings []point.Reading // of the last decode, index for index with points
+	points   []reader
+	ranged   bool // a life-safety point has an upper end of its range
 }
 
 // New builds the driver of one device. It reports every fault of the spec.
@@ -85,22 +85,22 @@ func (d *Driver) Do(ctx context.Context, index int, emit func(point.Reading)) er
 	j := d.jobs[index]
 	if err := d.read(ctx, j); err != nil {
 		if errors.Is(err, drivers.ErrRefused) {
-			j.fault(d.now())
-			j.emit(emit)
+			j.fault(d.now(), emit)
 		}
 		return err
 	}
-	over := j.decode(d.now())
-	var err error
-	if over {
+	at := d.now()
+	if j.ranged && j.over() {
 		// Doubt never hides danger: a spike is told from a leak by reading again,
 		// and if that fails, what was seen stands.
-		if err = d.read(ctx, j); err == nil {
-			j.decode(d.now())
+		if err := d.read(ctx, j); err != nil {
+			j.decode(at, emit)
+			return err
 		}
+		at = d.now()
 	}
-	j.emit(emit)
-	return err
+	j.decode(at, emit)
+	return nil
 }
 
 // Probe sends the device's shortest request; a refusal is an answer.
@@ -154,27 +154,29 @@ func refusal(err error) error {
 	return fmt.Errorf("%w: %w", drivers.ErrRefused, err)
 }
 
-// decode turns the data into readings and reports whether a life-safety point
-// is over its range.
-func (j *job) decode(at time.Time) (over bool) {
-	for i, p := range j.points {
-		value, quality, high := p.decode()
-		j.readings[i] = point.Reading{Point: p.id, At: at, Value: value, Quality: quality}
-		over = over || high
+// over reports whether a life-safety point is above its range.
+func (j *job) over() bool {
+	for i := range j.points {
+		if _, _, high := j.points[i].decode(); high {
+			return true
+		}
 	}
-	return over
+	return false
 }
 
-// fault marks every point of the job as not measured.
-func (j *job) fault(at time.Time) {
-	for i, p := range j.points {
-		j.readings[i] = point.Reading{Point: p.id, At: at, Quality: point.Fault}
+// decode emits what the data says of each point.
+func (j *job) decode(at time.Time, emit func(point.Reading)) {
+	for i := range j.points {
+		p := &j.points[i]
+		value, quality, _ := p.decode()
+		emit(point.Reading{Point: p.id, At: at, Value: value, Quality: quality})
 	}
 }
 
-func (j *job) emit(emit func(point.Reading)) {
-	for i := range j.readings {
-		emit(j.readings[i])
+// fault emits that no point of the job was measured.
+func (j *job) fault(at time.Time, emit func(point.Reading)) {
+	for i := range j.points {
+		emit(point.Reading{Point: j.points[i].id, At: at, Quality: point.Fault})
 	}
 }
 

@@ -100,6 +100,7 @@ func (d *Driver) planGroup(spec drivers.Spec, key pace, points []*drivers.PointS
 		}
 		sources[i] = source{block: b, request: r}
 	}
+	plain := &special{}
 	for _, members := range connect(spec, points, blocks) {
 		j := &job{}
 		public := drivers.Job{Every: key.every, Critical: key.critical}
@@ -108,11 +109,11 @@ func (d *Driver) planGroup(spec drivers.Spec, key pace, points []*drivers.PointS
 			public.TxBytes += len(sources[i].request.tx)
 			public.RxBytes += sources[i].request.rxBytes
 		}
-		for _, p := range members.points {
-			j.points = append(j.points, newReader(spec, p, sources))
-			public.Points = append(public.Points, p.ID)
+		j.points, public.Points = make([]reader, len(members.points)), make([]point.ID, len(members.points))
+		for i, p := range members.points {
+			j.points[i], public.Points[i] = newReader(spec, p, sources, plain), p.ID
+			j.ranged = j.ranged || j.points[i].safety && p.Max != nil
 		}
-		j.readings = make([]point.Reading, len(j.points))
 		d.jobs = append(d.jobs, j)
 		d.public = append(d.public, public)
 	}

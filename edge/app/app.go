@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -30,7 +31,6 @@ import (
 	"gatehouse/edge/internal/telemetry"
 	"gatehouse/edge/internal/uplink"
 	"gatehouse/edge/internal/web"
-	"gatehouse/protocol/point"
 	"gatehouse/protocol/wire"
 )
 
@@ -78,13 +78,14 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	points := inputs(plan)
 	tel := telemetry.New(telemetry.Options{
-		Flush: plan.Config.Cloud.Flush, Points: telemetryPoints(plan), Append: st.Append, Record: clk.NewRecord, Log: o.Log,
+		Flush: plan.Config.Cloud.Flush, Points: telemetryPoints(points), Append: st.Append, Record: clk.NewRecord, Log: o.Log,
 	})
 	chain := &chain{buses: buses, manager: manager}
 	tab, err := table.New(table.Options{
-		Limits:    silenceLimits(plan),
-		Followers: []func([]point.Reading){chain.observe, tel.Observe},
+		Points:    tablePoints(points),
+		Followers: []table.Follower{chain.observe, tel.Observe},
 		Ticks:     []func(time.Time){chain.tick},
 		Now:       time.Now, Log: o.Log, Registerer: reg,
 	})
@@ -92,7 +93,8 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	alarms, err := alarm.New(alarm.Options{
-		Rules: plan.Rules, Lookup: tab, Journal: st, Outputs: outputs(sirens, o.Log), Record: clk.NewRecord, Now: clk.Now, Log: o.Log, Registerer: reg,
+		Points: pointIDs(points), Rules: plan.Rules, Lookup: tab, Journal: st, Outputs: outputs(sirens, o.Log),
+		Record: clk.NewRecord, Now: clk.Now, Log: o.Log, Registerer: reg,
 	})
 	if err != nil {
 		return err
@@ -142,6 +144,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	o.Log.Info("gateway runs", "id", plan.Config.Gateway.ID, "version", o.Version, "buses", len(plan.Buses),
 		"devices", len(plan.Config.Devices), "points", len(plan.Points), "rules", len(plan.Rules))
+	debug.FreeOSMemory() // reading the configuration took far more than running does
 	<-ctx.Done()
 	_ = manager.Stopping() // going down all the same
 	o.Log.Info("gateway stops")

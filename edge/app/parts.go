@@ -38,7 +38,7 @@ func limitMemory() {
 		debug.SetMemoryLimit(defaultMemoryLimit)
 	}
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
+		debug.SetGCPercent(20)
 	}
 }
 
@@ -73,7 +73,7 @@ func openStore(plan config.Plan, clk *clock.Clock, reg prometheus.Registerer, lo
 type busSet struct {
 	start   time.Time // beats count from here, on the monotonic clock
 	list    []*liveBus
-	byPoint map[point.ID]*liveBus
+	outputs map[point.ID]*liveBus // on which bus each output is
 }
 
 type liveBus struct {
@@ -88,7 +88,7 @@ func (b *liveBus) follow(put func([]point.Reading)) { b.put = put }
 
 // newBuses builds the buses and the drivers of the devices on them.
 func newBuses(plan config.Plan, reg prometheus.Registerer, log *slog.Logger) (*busSet, error) {
-	set := &busSet{start: time.Now(), byPoint: make(map[point.ID]*liveBus)}
+	set := &busSet{start: time.Now(), outputs: make(map[point.ID]*liveBus)}
 	var errs []error
 	for _, bp := range plan.Buses {
 		live := &liveBus{id: bp.ID}
@@ -109,7 +109,9 @@ func newBuses(plan config.Plan, reg prometheus.Registerer, log *slog.Logger) (*b
 				errs = append(errs, fmt.Errorf("device %s: %w", dp.Spec.Device, err))
 			}
 			for _, p := range dp.Spec.Points {
-				set.byPoint[p.ID] = live
+				if p.Write != nil {
+					set.outputs[p.ID] = live
+				}
 			}
 		}
 	}
@@ -142,7 +144,7 @@ func attach(b *bus.Bus, dp config.DevicePlan, log *slog.Logger) error {
 
 // write commands an output point on its bus.
 func (s *busSet) write(ctx context.Context, p point.ID, v point.Value) error {
-	b := s.byPoint[p]
+	b := s.outputs[p]
 	if b == nil {
 		return fmt.Errorf("%s: %w", p, drivers.ErrNotWritable)
 	}
@@ -169,25 +171,44 @@ func newSirens(plan config.Plan, buses *busSet, log *slog.Logger) ([]*notify.Sir
 	return sirens, nil
 }
 
-// silenceLimits says how long each input may be silent.
-func silenceLimits(plan config.Plan) map[point.ID]time.Duration {
-	limits := make(map[point.ID]time.Duration, len(plan.Points))
-	for id, info := range plan.Points {
-		if role := point.Roles[info.Role]; !role.Output {
-			limits[id] = table.SilenceLimit(info.Every, role.Safety)
-		}
-	}
-	return limits
-}
-
-func telemetryPoints(plan config.Plan) map[point.ID]telemetry.Meta {
-	points := make(map[point.ID]telemetry.Meta, len(plan.Points))
-	for id, info := range plan.Points {
-		if !point.Roles[info.Role].Output {
-			points[id] = telemetry.Meta{Unit: info.Unit, Role: info.Role, Kind: info.Kind}
+// inputs are the points that are read, each at its slot, in the order in which
+// they are.
+func inputs(plan config.Plan) []*rule.PointInfo {
+	var points []*rule.PointInfo
+	for _, b := range plan.Buses {
+		for _, d := range b.Devices {
+			for _, p := range d.Spec.Points {
+				if info := plan.Points[p.ID]; !point.Roles[info.Role].Output {
+					points = append(points, info)
+				}
+			}
 		}
 	}
 	return points
+}
+
+func tablePoints(inputs []*rule.PointInfo) []table.Point {
+	points := make([]table.Point, len(inputs))
+	for slot, info := range inputs {
+		points[slot] = table.Point{ID: info.ID, Limit: table.SilenceLimit(info.Every, point.Roles[info.Role].Safety)}
+	}
+	return points
+}
+
+func telemetryPoints(inputs []*rule.PointInfo) []telemetry.Point {
+	points := make([]telemetry.Point, len(inputs))
+	for slot, info := range inputs {
+		points[slot] = telemetry.Point{ID: info.ID, Meta: telemetry.Meta{Unit: info.Unit, Role: info.Role, Kind: info.Kind}}
+	}
+	return points
+}
+
+func pointIDs(inputs []*rule.PointInfo) []point.ID {
+	ids := make([]point.ID, len(inputs))
+	for slot, info := range inputs {
+		ids[slot] = info.ID
+	}
+	return ids
 }
 
 // chain is the loop that carries readings through rules to alarms, and the
@@ -199,7 +220,7 @@ type chain struct {
 	fed     time.Time
 }
 
-func (c *chain) observe(batch []point.Reading) { c.alarms.Observe(batch) }
+func (c *chain) observe(batch []point.Reading, slots []int32) { c.alarms.Observe(batch, slots) }
 
 // maxBeatAge is how long a bus may stand still before the watchdog is left to
 // bite: a bus moves at least every 5 s, whatever its devices do.

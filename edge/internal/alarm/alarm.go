@@ -163,7 +163,7 @@ func (a Alarm) body() wire.Alarm {
 }
 
 // fresh returns a new alarm of b that has not been raised yet.
-func fresh(b rule.Bound) Alarm {
+func fresh(b *rule.Bound) Alarm {
 	return Alarm{
 		ID: wire.NewEventID(), Rule: b.Def.ID, Point: b.Point.ID, Name: b.Point.Name, Place: b.Point.Place, Zone: b.Point.Zone,
 		Role: b.Point.Role, Unit: b.Point.Unit, Priority: b.Priority, Title: b.Def.Title, TitleEN: b.Def.TitleEN,

@@ -98,14 +98,14 @@ type rig struct {
 
 func newRig(t *testing.T, journal *memory, defs ...rule.Def) *rig {
 	t.Helper()
-	bound, errs := rule.Bind(defs, map[point.ID]rule.PointInfo{
+	bound, errs := rule.Bind(defs, map[point.ID]*rule.PointInfo{
 		gas: {ID: gas, Name: "厨房", Place: "3/2/501", Role: "gas", Unit: point.PercentLEL, Kind: point.Number}})
 	if len(errs) > 0 {
 		t.Fatal(errs)
 	}
 	r := &rig{t: t, journal: journal, table: table{}, out: &heard{}}
 	m, err := New(Options{
-		Rules: bound, Lookup: r.table, Journal: journal, Outputs: []Output{r.out}, Now: time.Now, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Points: []point.ID{gas}, Rules: bound, Lookup: r.table, Journal: journal, Outputs: []Output{r.out}, Now: time.Now, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Record: func(lane wire.Lane, kind string, body []byte) wire.Record {
 			return wire.Record{ID: wire.NewEventID(), Lane: lane, Kind: kind, Time: time.Now(), Body: body}
 		},
@@ -124,7 +124,7 @@ func newRig(t *testing.T, journal *memory, defs ...rule.Def) *rig {
 func (r *rig) read(v float64, q point.Quality) {
 	reading := point.Reading{Point: gas, At: time.Now(), Value: point.Float(v), Quality: q}
 	r.table[gas] = reading
-	r.Observe([]point.Reading{reading})
+	r.Observe([]point.Reading{reading}, []int32{0})
 }
 
 // pass lets time go by as the table does, tick by tick.
@@ -270,7 +270,7 @@ func TestAReadingIsJudgedAsItWasEvenIfALaterOneIsInTheTable(t *testing.T) {
 		spike := point.Reading{Point: gas, At: now, Value: point.Float(30), Quality: point.Good}
 		after := point.Reading{Point: gas, At: now, Value: point.Float(0), Quality: point.Good}
 		r.table[gas] = after
-		r.Observe([]point.Reading{spike, after})
+		r.Observe([]point.Reading{spike, after}, []int32{0, 0})
 		r.wantStatus(Cleared)
 		if a := r.List()[0]; a.Occurrence != 1 {
 			t.Errorf("the spike left %+v", a)

@@ -27,6 +27,8 @@ var (
 
 // Options is what a Manager needs.
 type Options struct {
+	// Points are those whose readings Observe is given, slot by slot.
+	Points  []point.ID
 	Rules   []rule.Bound
 	Lookup  rule.Lookup
 	Journal Journal
@@ -42,26 +44,57 @@ type Options struct {
 // Manager owns every alarm of the gateway. Observe and Tick belong to the
 // table's goroutine; the other methods may be called from any.
 type Manager struct {
-	o       Options
-	byPoint map[point.ID][]*watch
-	watches []*watch
-	queue   *queue
+	o     Options
+	rules ruleIndex
+	queue *queue
 
-	mu   sync.Mutex // guards open and every watch's alarm
+	// The loop's own; rules are named by their place in o.Rules.
+	watching map[int32]*watch // those that fire and have not raised yet
+	awake    []bool           // those that are watched or may have an open alarm
+	seen     observed
+
+	mu   sync.Mutex // guards open
 	open map[string]*Alarm
 
 	raised *prometheus.CounterVec
 }
 
-// watch is one bound rule with what the loop remembers of it.
+// watch is what the loop remembers of a rule that fires.
 type watch struct {
-	rule.Bound
-	key     string
-	pending bool          // firing, not yet for long enough
 	left    time.Duration // of the on-delay
 	since   time.Time     // when left began to run; zero while it stands still
 	samples int           // firing readings in a row
 }
+
+// ruleIndex finds the rules that hang on a slot: rules[start[slot]:start[slot+1]].
+type ruleIndex struct {
+	start []int32
+	rules []int32
+}
+
+func indexRules(points []point.ID, rules []rule.Bound) ruleIndex {
+	slots := make(map[point.ID]int, len(points))
+	for slot, p := range points {
+		slots[p] = slot
+	}
+	on := make([][]int32, len(points))
+	for i, b := range rules {
+		for _, p := range b.Rule.Points() {
+			if slot, ok := slots[p]; ok {
+				on[slot] = append(on[slot], int32(i))
+			}
+		}
+	}
+	x := ruleIndex{start: make([]int32, len(points)+1)}
+	for slot, rules := range on {
+		x.rules = append(x.rules, rules...)
+		x.start[slot+1] = int32(len(x.rules))
+	}
+	x.rules = slices.Clip(x.rules)
+	return x
+}
+
+func (x *ruleIndex) at(slot int32) []int32 { return x.rules[x.start[slot]:x.start[slot+1]] }
 
 // New loads the open alarms from the journal and returns the manager. An open
 // alarm whose rule or point is gone is cleared with a remark.
@@ -70,14 +103,8 @@ func New(o Options) (*Manager, error) {
 		return nil, errors.New("alarm: Lookup, Journal, Record, Now and Log are required")
 	}
 	m := &Manager{
-		o: o, byPoint: make(map[point.ID][]*watch), open: make(map[string]*Alarm), queue: newQueue(o.Journal, o.Log),
-	}
-	for _, b := range o.Rules {
-		w := &watch{Bound: b, key: key(b.Def.ID, b.Point.ID)}
-		m.watches = append(m.watches, w)
-		for _, p := range b.Rule.Points() {
-			m.byPoint[p] = append(m.byPoint[p], w)
-		}
+		o: o, rules: indexRules(o.Points, o.Rules), queue: newQueue(o.Journal, o.Log),
+		watching: make(map[int32]*watch), awake: make([]bool, len(o.Rules)), seen: observed{Lookup: o.Lookup}, open: make(map[string]*Alarm),
 	}
 	if err := m.register(); err != nil {
 		return nil, err
@@ -130,12 +157,17 @@ func (m *Manager) load() error {
 	if err != nil {
 		return fmt.Errorf("load open alarms: %w", err)
 	}
-	bound := make(map[string]bool, len(m.watches))
-	for _, w := range m.watches {
-		bound[w.key] = true
+	if len(m.open) == 0 {
+		return nil
+	}
+	bound := make(map[string]bool)
+	for i := range m.o.Rules {
+		if k := m.key(int32(i)); m.open[k] != nil {
+			bound[k], m.awake[i] = true, true
+		}
 	}
 	for k, a := range m.open {
-		if !bound[k] && a.Active && a.Rule != stallRule {
+		if !bound[k] && a.Active && a.Point != systemPoint {
 			a.Remark = "the rule or point is no longer configured"
 			m.clear(k, a)
 		}
@@ -143,26 +175,27 @@ func (m *Manager) load() error {
 	return nil
 }
 
+func (m *Manager) key(i int32) string { return key(m.o.Rules[i].Def.ID, m.o.Rules[i].Point.ID) }
+
 // Observe evaluates the rules that hang on the readings, in their order.
-func (m *Manager) Observe(batch []point.Reading) {
-	for i := range batch {
-		watches := m.byPoint[batch[i].Point]
-		if len(watches) == 0 {
+func (m *Manager) Observe(batch []point.Reading, slots []int32) {
+	for n := range batch {
+		rules := m.rules.at(slots[n])
+		if len(rules) == 0 {
 			continue
 		}
-		at := observed{Lookup: m.o.Lookup, reading: &batch[i]}
-		for _, w := range watches {
-			m.judge(w, at, batch[i].At, true)
+		m.seen.reading = &batch[n]
+		for _, i := range rules {
+			m.judge(i, &m.seen, batch[n].At, true)
 		}
 	}
+	m.seen.reading = nil
 }
 
 // Tick lets time pass: on-delays run out, a stalled commit shows.
 func (m *Manager) Tick(now time.Time) {
-	for _, w := range m.watches {
-		if w.pending {
-			m.judge(w, m.o.Lookup, now, false)
-		}
+	for i := range m.watching {
+		m.judge(i, m.o.Lookup, now, false)
 	}
 	m.watchStall(now)
 }
@@ -174,60 +207,76 @@ type observed struct {
 	reading *point.Reading
 }
 
-func (o observed) Latest(p point.ID) (point.Reading, bool) {
+func (o *observed) Latest(p point.ID) (point.Reading, bool) {
 	if p == o.reading.Point {
 		return *o.reading, true
 	}
 	return o.Lookup.Latest(p)
 }
 
-// judge moves one watch by one verdict; sample says whether a new reading
+// judge moves one rule by one verdict; sample says whether a new reading
 // stands behind it.
-func (m *Manager) judge(w *watch, at rule.Lookup, now time.Time, sample bool) {
-	switch w.Rule.Eval(now, at) {
+func (m *Manager) judge(i int32, at rule.Lookup, now time.Time, sample bool) {
+	verdict := m.o.Rules[i].Rule.Eval(now, at)
+	if verdict != rule.Firing && !m.awake[i] {
+		return // nearly always
+	}
+	switch verdict {
 	case rule.Firing:
-		if sample {
-			w.samples++
-		}
-		m.firing(w, at, now)
+		m.firing(i, at, now, sample)
 	case rule.Hold:
-		if w.pending {
-			m.firing(w, at, now)
+		if m.watching[i] != nil {
+			m.firing(i, at, now, false)
 		}
 	case rule.Normal:
-		w.pending, w.samples = false, 0
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		if a := m.open[w.key]; a != nil && a.Active {
-			a.Value = value(at, w.Point.ID)
-			m.clear(w.key, a)
-		}
+		m.normal(i, at)
 	case rule.Unknown:
-		if w.pending && !w.since.IsZero() {
+		if w := m.watching[i]; w != nil && !w.since.IsZero() {
 			w.left -= now.Sub(w.since)
 			w.since = time.Time{}
 		}
 	}
 }
 
-// firing starts or continues the on-delay, and raises when it is over.
-func (m *Manager) firing(w *watch, at rule.Lookup, now time.Time) {
+// normal ends the on-delay and the activity of an alarm.
+func (m *Manager) normal(i int32, at rule.Lookup) {
+	delete(m.watching, i)
+	m.awake[i] = false
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if a := m.open[w.key]; a != nil && a.Active {
+	k := m.key(i)
+	if a := m.open[k]; a != nil && a.Active {
+		a.Value = value(at, a.Point)
+		m.clear(k, a)
+	}
+}
+
+// firing starts or continues the on-delay, and raises when it is over.
+func (m *Manager) firing(i int32, at rule.Lookup, now time.Time, sample bool) {
+	m.awake[i] = true
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	k := m.key(i)
+	if a := m.open[k]; a != nil && a.Active {
 		return
 	}
-	switch {
-	case !w.pending:
-		w.pending, w.left, w.since = true, w.Def.For, now
-	case w.since.IsZero():
+	b := &m.o.Rules[i]
+	w := m.watching[i]
+	if w == nil {
+		w = &watch{left: b.Def.For, since: now}
+		m.watching[i] = w
+	}
+	if w.since.IsZero() {
 		w.since = now
 	}
-	if now.Sub(w.since) < w.left || w.samples < w.Def.Samples {
+	if sample {
+		w.samples++
+	}
+	if now.Sub(w.since) < w.left || w.samples < b.Def.Samples {
 		return
 	}
-	w.pending = false
-	m.raise(w.key, fresh(w.Bound), value(at, w.Point.ID))
+	delete(m.watching, i)
+	m.raise(k, fresh(b), value(at, b.Point.ID))
 }
 
 func value(at rule.Lookup, p point.ID) point.Value {
@@ -339,7 +388,7 @@ func (m *Manager) system(def rule.Def, on bool, remark string) {
 	a := m.open[k]
 	switch active := a != nil && a.Active; {
 	case on && !active:
-		next := fresh(rule.Bound{Def: def, Point: rule.PointInfo{ID: systemPoint, Name: "网关"}, Priority: int(def.Priority[1] - '0')})
+		next := fresh(&rule.Bound{Def: &def, Point: &rule.PointInfo{ID: systemPoint, Name: "网关"}, Priority: int(def.Priority[1] - '0')})
 		next.Remark = remark
 		m.raise(k, next, point.Value{})
 	case !on && active:

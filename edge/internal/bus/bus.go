@@ -195,7 +195,7 @@ func (b *Bus) Attach(id string, d drivers.Driver) error {
 	if slices.ContainsFunc(b.devices, func(other *device) bool { return other.id == id }) {
 		return fmt.Errorf("bus %s: device %s is attached twice", b.opts.ID, id)
 	}
-	dev := &device{id: id, driver: d, metrics: b.metrics.device(b.opts.ID, id)}
+	dev := &device{id: id, driver: d, metrics: b.metrics.device(id)}
 	dev.writer, _ = d.(drivers.Writer)
 	for i, spec := range d.Jobs() {
 		if spec.Every <= 0 {
@@ -221,7 +221,9 @@ func (b *Bus) Run(ctx context.Context) error {
 	b.timer.Stop()
 	b.line.shut()
 	close(b.ended)
-	b.metrics.forget(b.opts.ID)
+	if b.opts.Registerer != nil {
+		b.opts.Registerer.Unregister(b.metrics)
+	}
 	var errs []error
 	for _, dev := range b.devices {
 		if err := dev.driver.Close(); err != nil {

@@ -63,7 +63,7 @@ func (b *Bus) connect(ctx context.Context) {
 		b.metrics.up.Set(0)
 		for _, dev := range b.devices {
 			dev.up = false
-			dev.metrics.up.Set(0)
+			dev.metrics.up.Store(false)
 		}
 		b.opts.Log.Warn("link does not open, trying on", "link", b.link.String(),
 			"err", err, "hint", openHint(b.link, err))

@@ -25,7 +25,7 @@ func (b *Bus) poll(ctx context.Context, j *job, start time.Time) {
 	}
 	now := b.opts.Now()
 	b.metrics.seconds.Observe(now.Sub(start).Seconds())
-	dev.metrics.polls.Inc()
+	dev.metrics.polls.Add(1)
 	switch {
 	case err == nil:
 		dev.refusing = false
@@ -37,7 +37,7 @@ func (b *Bus) poll(ctx context.Context, j *job, start time.Time) {
 	default:
 		b.failed(j, now, err)
 	}
-	dev.metrics.errors[kindOf(err)].Inc()
+	dev.metrics.errors[kindOf(err)].Add(1)
 }
 
 // probe asks a demoted device whether it is there.
@@ -55,7 +55,7 @@ func (b *Bus) probe(ctx context.Context, dev *device, start time.Time) {
 	}
 	now := b.opts.Now()
 	b.metrics.seconds.Observe(now.Sub(start).Seconds())
-	dev.metrics.polls.Inc()
+	dev.metrics.polls.Add(1)
 	if err == nil || errors.Is(err, drivers.ErrRefused) {
 		// An answer is cheap: after a power cut the rest may be back as well.
 		b.nextProbe = now
@@ -63,7 +63,7 @@ func (b *Bus) probe(ctx context.Context, dev *device, start time.Time) {
 		return
 	}
 	b.nextProbe = now.Add(b.cycle)
-	dev.metrics.errors[kindOf(err)].Inc()
+	dev.metrics.errors[kindOf(err)].Add(1)
 }
 
 // refused says once that a device does not give what its profile asks for.

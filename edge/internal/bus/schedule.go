@@ -13,7 +13,7 @@ type device struct {
 	driver  drivers.Driver
 	writer  drivers.Writer // nil if it cannot be commanded
 	jobs    []*job
-	metrics deviceMetrics
+	metrics *deviceMetrics
 
 	up       bool
 	demoted  bool
@@ -175,7 +175,7 @@ func (b *Bus) demote(dev *device, now time.Time, err error) {
 		return
 	}
 	dev.demoted, dev.since, dev.up = true, now, false
-	dev.metrics.up.Set(0)
+	dev.metrics.up.Store(false)
 	if b.nextProbe.Before(now) {
 		b.nextProbe = now.Add(b.cycle)
 	}
@@ -199,7 +199,7 @@ func (b *Bus) restore(dev *device, now time.Time) {
 	dev.failures, dev.answered = 0, now
 	if !dev.up {
 		dev.up = true
-		dev.metrics.up.Set(1)
+		dev.metrics.up.Store(true)
 	}
 	if !dev.demoted {
 		return

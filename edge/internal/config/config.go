@@ -181,7 +181,7 @@ type Plan struct {
 	Location *time.Location
 	Secret   string // content of cloud.secret_file
 	Buses    []BusPlan
-	Points   map[point.ID]rule.PointInfo
+	Points   map[point.ID]*rule.PointInfo
 	Rules    []rule.Bound
 	Warnings []Problem
 }

@@ -180,7 +180,7 @@ func (l *loader) device(key string, d *Device, p profiles.Profile, framing drive
 		l.warn(key+".poll", fmt.Sprintf("use %v or less", slowestSafety), "an alarm of this device may be %v late", d.Poll)
 	}
 	for i, ps := range spec.Points {
-		l.plan.Points[ps.ID] = l.info(d, p.Points[i], overrides[p.Points[i].Name], p)
+		l.plan.Points[ps.ID] = l.info(ps.ID, d, p.Points[i], overrides[p.Points[i].Name], p)
 	}
 	return DevicePlan{Driver: p.Driver, Spec: spec, Timing: Timing{Timeout: p.Timing.Timeout, Gap: p.Timing.Gap}}
 }
@@ -245,10 +245,10 @@ func pulseFits(pulse time.Duration, p profiles.Point) (fault, hint string) {
 }
 
 // info is what rules and people know of a point.
-func (l *loader) info(d *Device, p profiles.Point, o Override, of profiles.Profile) rule.PointInfo {
+func (l *loader) info(id point.ID, d *Device, p profiles.Point, o Override, of profiles.Profile) *rule.PointInfo {
 	site := d.Points[p.Name]
-	info := rule.PointInfo{
-		ID: point.MakeID(d.ID, p.Name), Device: d.ID,
+	info := &rule.PointInfo{
+		ID:   id,
 		Name: site.Name, Place: site.Place, Zone: site.Zone, Label: site.Label,
 		Role: o.role(p), Unit: p.Unit, Kind: p.Kind(), Every: d.Poll,
 	}

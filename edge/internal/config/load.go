@@ -53,7 +53,7 @@ func readDisk(path string) ([]byte, fs.FileMode, error) {
 func Parse(name string, data []byte, read ReadFile) (Plan, error) {
 	l := &loader{read: read, dir: filepath.Dir(name), profiles: make(map[string]profiles.Profile)}
 	l.Doc = strict.Decode(name, data, &l.cfg)
-	l.plan.Points = make(map[point.ID]rule.PointInfo)
+	l.plan.Points = make(map[point.ID]*rule.PointInfo)
 	l.fill()
 	l.gateway()
 	l.cloud()

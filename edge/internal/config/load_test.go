@@ -71,7 +71,7 @@ func TestPromisedConfigLoadsIntoAPlan(t *testing.T) {
 
 	gas := plan.Points["di-3-2/di1"]
 	if gas.Name != "501厨房燃气报警器" || gas.Place != "3/2/501" || gas.Zone != "3/2" || gas.Label != "W-031" ||
-		gas.Role != "gas_alarm" || gas.Kind != point.Bool || gas.Every != time.Second || gas.Device != "di-3-2" {
+		gas.Role != "gas_alarm" || gas.Kind != point.Bool || gas.Every != time.Second || gas.ID.Device() != "di-3-2" {
 		t.Errorf("di-3-2/di1: %+v", gas)
 	}
 	if di2 := plan.Points["di-3-2/di2"]; di2.Place != "3/2" || di2.Name != "3栋2单元弱电箱 输入2" || di2.Role != "input" {

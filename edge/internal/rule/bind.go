@@ -23,7 +23,7 @@ const whenHint = "write one of: value >= 25, active, inactive, state in [high_al
 
 // Bind checks every def and joins it with each point it is meant for, in the
 // order of defs, then of point ids. A def that fits no point binds to none.
-func Bind(defs []Def, points map[point.ID]PointInfo) ([]Bound, []DefError) {
+func Bind(defs []Def, points map[point.ID]*PointInfo) ([]Bound, []DefError) {
 	ids := make([]point.ID, 0, len(points))
 	for id := range points {
 		ids = append(ids, id)
@@ -32,7 +32,8 @@ func Bind(defs []Def, points map[point.ID]PointInfo) ([]Bound, []DefError) {
 
 	var bound []Bound
 	var errs []DefError
-	for _, def := range defs {
+	for i := range defs {
+		def := &defs[i]
 		priority, faults := def.check()
 		if len(faults) > 0 {
 			errs = append(errs, faults...)
@@ -56,14 +57,14 @@ func Bind(defs []Def, points map[point.ID]PointInfo) ([]Bound, []DefError) {
 
 // Unguarded lists the safety points on which no rule but no_data is bound:
 // something dangerous is measured and nobody would be told.
-func Unguarded(bound []Bound, points map[point.ID]PointInfo) []PointInfo {
+func Unguarded(bound []Bound, points map[point.ID]*PointInfo) []*PointInfo {
 	guarded := make(map[point.ID]bool)
 	for _, b := range bound {
 		if b.Def.When != "no_data" {
 			guarded[b.Point.ID] = true
 		}
 	}
-	var open []PointInfo
+	var open []*PointInfo
 	for id, info := range points {
 		if point.Roles[info.Role].Safety && !guarded[id] {
 			open = append(open, info)
@@ -74,7 +75,7 @@ func Unguarded(bound []Bound, points map[point.ID]PointInfo) []PointInfo {
 }
 
 // check finds what is wrong with a def whatever points there are.
-func (d Def) check() (priority int, faults []DefError) {
+func (d *Def) check() (priority int, faults []DefError) {
 	fault := func(key, hint, what string, args ...any) {
 		faults = append(faults, DefError{ID: d.ID, Key: key, What: fmt.Sprintf(what, args...), Hint: hint})
 	}
@@ -109,7 +110,7 @@ func (d Def) check() (priority int, faults []DefError) {
 	return priority, faults
 }
 
-func (d Def) checkConditions(role point.RoleInfo, fault func(key, hint, what string, args ...any)) {
+func (d *Def) checkConditions(role point.RoleInfo, fault func(key, hint, what string, args ...any)) {
 	when, err := parseCondition(d.When)
 	if err != nil {
 		fault("when", whenHint, "%v", err)
@@ -142,16 +143,16 @@ func (d Def) checkConditions(role point.RoleInfo, fault func(key, hint, what str
 // opposite reports whether clear looks the other way than when and leaves no
 // value for which both hold.
 func opposite(when, clear compare) bool {
-	if when.op[0] == '>' {
-		return clear.op[0] == '<' && clear.limit <= when.limit && !when.holdsAt(clear)
+	if when.op.up() {
+		return !clear.op.up() && clear.limit <= when.limit && !when.holdsAt(clear)
 	}
-	return clear.op[0] == '>' && clear.limit >= when.limit && !when.holdsAt(clear)
+	return clear.op.up() && clear.limit >= when.limit && !when.holdsAt(clear)
 }
 
 func (c compare) holdsAt(o compare) bool { return c.holds(o.limit) && o.holds(o.limit) }
 
 // fits reports whether a checked def is meant for this point.
-func (d Def) fits(p PointInfo) bool {
+func (d *Def) fits(p *PointInfo) bool {
 	role := point.Roles[p.Role]
 	if d.Safety {
 		return role.Safety
@@ -160,7 +161,7 @@ func (d Def) fits(p PointInfo) bool {
 }
 
 // on builds the rule for one point.
-func (d Def) on(p PointInfo) (Rule, *DefError) {
+func (d *Def) on(p *PointInfo) (Rule, *DefError) {
 	when, _ := parseCondition(d.When)
 	clear, _ := parseCondition(d.Clear)
 	switch when.word {
@@ -177,7 +178,7 @@ func (d Def) on(p PointInfo) (Rule, *DefError) {
 		return nil, &DefError{ID: d.ID, Key: "unit", What: fmt.Sprintf("is missing: role %q comes in several units, %s is in %q", d.Role, p.ID, p.Unit),
 			Hint: fmt.Sprintf("add unit: %q", p.Unit)}
 	}
-	return threshold{point: p.ID, when: when.compare, clear: clear.compare, apart: d.Clear != ""}, nil
+	return &threshold{point: p.ID, when: when.compare, clear: clear.compare, apart: d.Clear != ""}, nil
 }
 
 // condition is a parsed When or Clear.
@@ -211,8 +212,8 @@ func parseCondition(s string) (condition, error) {
 }
 
 func parseCompare(s string) (condition, error) {
-	for _, op := range []string{"<=", ">=", "<", ">"} {
-		rest, ok := strings.CutPrefix(s, op)
+	for _, op := range []operator{notAbove, notBelow, below, above} { // the longer ones first
+		rest, ok := strings.CutPrefix(s, op.String())
 		if !ok {
 			continue
 		}

@@ -42,16 +42,15 @@ type Rule interface {
 
 // PointInfo is what is known of a point besides its readings.
 type PointInfo struct {
-	ID     point.ID
-	Device string // the device's id
-	Name   string // for people: 501厨房燃气报警器
-	Place  string
-	Zone   string
-	Label  string
-	Role   point.Role
-	Unit   point.Unit
-	Kind   point.Kind
-	Every  time.Duration // poll period
+	ID    point.ID
+	Name  string // for people: 501厨房燃气报警器
+	Place string
+	Zone  string
+	Label string
+	Role  point.Role
+	Unit  point.Unit
+	Kind  point.Kind
+	Every time.Duration // poll period
 	// AlarmStates names the states of a State point that are the device's own alarm.
 	AlarmStates []string
 }
@@ -72,10 +71,11 @@ type Def struct {
 	Source   string        `yaml:"source"` // standard, edition, or "own default"
 }
 
-// Bound is a rule on one point, ready for the alarm package.
+// Bound is a rule on one point, ready for the alarm package. There may be tens
+// of thousands of them: what they have in common they share.
 type Bound struct {
 	Rule     Rule
-	Def      Def
-	Point    PointInfo
+	Def      *Def
+	Point    *PointInfo
 	Priority int // 1..4
 }

@@ -22,8 +22,8 @@ const (
 	stateID point.ID = "det-1/state"
 )
 
-func points() map[point.ID]PointInfo {
-	return map[point.ID]PointInfo{
+func points() map[point.ID]*PointInfo {
+	return map[point.ID]*PointInfo{
 		gasID:   {ID: gasID, Role: "gas", Unit: point.PercentLEL, Kind: point.Number},
 		doorID:  {ID: doorID, Role: "gas_alarm", Kind: point.Bool},
 		stateID: {ID: stateID, Role: "detector_state", Kind: point.State, AlarmStates: []string{"low_alarm", "high_alarm"}},
@@ -171,7 +171,7 @@ func FuzzCondition(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if c.word == "value" && (c.compare.limit != c.compare.limit || c.compare.op == "") {
+		if c.word == "value" && (c.compare.limit != c.compare.limit || c.compare.op > notBelow) {
 			t.Errorf("%q gives %+v", s, c)
 		}
 		if c.word == "state" && len(c.states) == 0 {

@@ -6,19 +6,35 @@ import (
 	"gatehouse/protocol/point"
 )
 
+// operator is how a comparison looks at its limit.
+type operator uint8
+
+const (
+	below operator = iota
+	notAbove
+	above
+	notBelow
+)
+
+// String returns the operator as it is written in a rule.
+func (o operator) String() string { return [...]string{"<", "<=", ">", ">="}[o] }
+
+// up reports whether larger values satisfy it.
+func (o operator) up() bool { return o >= above }
+
 // compare is one comparison of a number with a limit.
 type compare struct {
-	op    string // < <= > >=
+	op    operator
 	limit float64
 }
 
 func (c compare) holds(v float64) bool {
 	switch c.op {
-	case "<":
+	case below:
 		return v < c.limit
-	case "<=":
+	case notAbove:
 		return v <= c.limit
-	case ">":
+	case above:
 		return v > c.limit
 	}
 	return v >= c.limit
@@ -33,9 +49,9 @@ type threshold struct {
 	apart bool // clear is a limit of its own
 }
 
-func (t threshold) Points() []point.ID { return []point.ID{t.point} }
+func (t *threshold) Points() []point.ID { return []point.ID{t.point} }
 
-func (t threshold) Eval(_ time.Time, at Lookup) Verdict {
+func (t *threshold) Eval(_ time.Time, at Lookup) Verdict {
 	r, ok := at.Latest(t.point)
 	if !ok || r.Quality != point.Good || r.Value.Kind != point.Number {
 		return Unknown

@@ -32,13 +32,24 @@ const (
 // maxWaiting bounds the readings that wait for the followers.
 const maxWaiting = 1 << 16
 
+// Point is one point of the table.
+type Point struct {
+	ID point.ID
+	// Limit is how long it may be silent.
+	Limit time.Duration
+}
+
+// Follower is called with every batch of readings. slots[i] is the place of
+// batch[i].Point in Options.Points: looked up once, for all followers. Both
+// are valid during the call only.
+type Follower func(batch []point.Reading, slots []int32)
+
 // Options is what a Table needs.
 type Options struct {
-	// Limits says for each level point how long it may be silent.
-	Limits map[point.ID]time.Duration
-	// Followers are called with every batch of readings, in this order. A
-	// batch is valid during the call only.
-	Followers []func([]point.Reading)
+	// Points are best listed in the order in which they are read.
+	Points []Point
+	// Followers are called in this order.
+	Followers []Follower
 	// Ticks are called after the followers at every Pace.
 	Ticks []func(now time.Time)
 	// Now is the clock of Reading.At; it must be monotonic.
@@ -49,11 +60,13 @@ type Options struct {
 
 // Table is the point table. Its methods may be called from any goroutine.
 type Table struct {
-	o    Options
-	wake chan struct{}
+	o     Options
+	start time.Time
+	index map[point.ID]int32
+	wake  chan struct{}
 
 	mu      sync.RWMutex // guards entries
-	entries map[point.ID]*entry
+	entries []entry      // slot by slot
 
 	inMu    sync.Mutex // guards waiting
 	waiting []point.Reading
@@ -61,17 +74,23 @@ type Table struct {
 	dropped prometheus.Counter
 }
 
+// entry is what is known of one point. There may be tens of thousands.
 type entry struct {
-	latest point.Reading
-	good   point.Reading // last good; zero if there never was one
-	heard  time.Time     // when anything was last read
-	limit  time.Duration
+	value   point.Value   // the latest
+	at      time.Duration // of the latest reading, since the table's start
+	good    *lastGood     // while the latest is not good; nil if there never was one
+	quality point.Quality
+}
+
+type lastGood struct {
+	value point.Value
+	at    time.Duration
 }
 
 // Entry is what is known of one point.
 type Entry struct {
 	Latest   point.Reading
-	LastGood point.Reading
+	LastGood point.Reading // zero if there never was one
 }
 
 // SilenceLimit is how long a point polled every period may be silent: three
@@ -85,19 +104,23 @@ func SilenceLimit(every time.Duration, safety bool) time.Duration {
 	return limit
 }
 
-// New returns a table in which every point of o.Limits is known and has not
-// been heard of.
+// New returns a table in which every point is known and none has been heard of.
 func New(o Options) (*Table, error) {
 	if o.Now == nil || o.Log == nil {
 		return nil, errors.New("table: Now and Log are required")
 	}
-	t := &Table{o: o, wake: make(chan struct{}, 1), entries: make(map[point.ID]*entry, len(o.Limits))}
-	now := o.Now()
-	for id, limit := range o.Limits {
-		t.entries[id] = &entry{latest: point.Reading{Point: id, At: now}, heard: now, limit: limit}
+	t := &Table{
+		o: o, start: o.Now(), wake: make(chan struct{}, 1),
+		index: make(map[point.ID]int32, len(o.Points)), entries: make([]entry, len(o.Points)),
+	}
+	for slot, p := range o.Points {
+		t.index[p.ID] = int32(slot)
+	}
+	if len(t.index) != len(o.Points) {
+		return nil, errors.New("table: a point is listed twice")
 	}
 	t.dropped = prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "gatehouse_readings_dropped_total", Help: "Readings dropped because the rules did not keep up."})
+		Name: "gatehouse_readings_dropped_total", Help: "Readings dropped because the rules did not keep up, or of points nobody configured."})
 	if o.Registerer != nil {
 		if err := o.Registerer.Register(t.dropped); err != nil {
 			return nil, err
@@ -127,14 +150,15 @@ func (t *Table) Run(ctx context.Context) error {
 	ticker := time.NewTicker(Pace)
 	defer ticker.Stop()
 	var batch []point.Reading
+	var slots []int32
 	for n := 1; ; {
 		select {
 		case <-ctx.Done():
-			t.pass(t.take(batch))
+			t.pass(t.take(batch), slots)
 			return nil
 		case <-t.wake:
 			batch = t.take(batch)
-			t.pass(batch)
+			slots = t.pass(batch, slots)
 		case <-ticker.C:
 			now := t.o.Now()
 			if n++; n%sweepEvery == 0 {
@@ -149,7 +173,6 @@ func (t *Table) Run(ctx context.Context) error {
 
 // take swaps the waiting readings for the emptied batch before them.
 func (t *Table) take(batch []point.Reading) []point.Reading {
-	clear(batch)
 	t.inMu.Lock()
 	defer t.inMu.Unlock()
 	taken := t.waiting
@@ -157,68 +180,101 @@ func (t *Table) take(batch []point.Reading) []point.Reading {
 	return taken
 }
 
-// pass keeps the level readings and passes all on.
-func (t *Table) pass(batch []point.Reading) {
+// pass keeps the level readings and passes all on, but for those of points
+// that are not in the table. It returns slots for the next time.
+func (t *Table) pass(batch []point.Reading, slots []int32) []int32 {
+	slots = slots[:0]
+	known := batch[:0]
+	next := int32(0)
 	t.mu.Lock()
 	for i := range batch {
-		t.keep(&batch[i])
+		slot, ok := t.slot(batch[i].Point, next)
+		if !ok {
+			continue
+		}
+		next = slot + 1
+		t.keep(slot, &batch[i])
+		known, slots = append(known, batch[i]), append(slots, slot)
 	}
 	t.mu.Unlock()
-	t.follow(batch)
+	if n := len(batch) - len(known); n > 0 {
+		t.dropped.Add(float64(n))
+	}
+	t.follow(known, slots)
+	return slots
 }
 
-func (t *Table) keep(r *point.Reading) {
+// slot finds a point, most likely at the guess: readings of a device arrive in
+// the order of its points, and a look there costs a tenth of one in the index.
+func (t *Table) slot(p point.ID, guess int32) (int32, bool) {
+	if int(guess) < len(t.o.Points) && t.o.Points[guess].ID == p {
+		return guess, true
+	}
+	slot, ok := t.index[p]
+	return slot, ok
+}
+
+func (t *Table) keep(slot int32, r *point.Reading) {
 	if r.Kind == point.Event {
 		return
 	}
-	e := t.entries[r.Point]
-	if e == nil {
-		e = &entry{limit: SilenceLimit(0, false)}
-		t.entries[r.Point] = e
+	e := &t.entries[slot]
+	switch {
+	case r.Quality == point.Good:
+		e.good = nil
+	case e.quality == point.Good:
+		e.good = &lastGood{value: e.value, at: e.at}
 	}
-	e.heard = r.At
-	e.latest = *r
-	if r.Quality == point.Good {
-		e.good = *r
-	}
+	e.value, e.at, e.quality = r.Value, r.At.Sub(t.start), r.Quality
 }
 
-func (t *Table) follow(batch []point.Reading) {
+func (t *Table) follow(batch []point.Reading, slots []int32) {
 	if len(batch) == 0 {
 		return
 	}
 	for _, f := range t.o.Followers {
-		f(batch)
+		f(batch, slots)
 	}
 }
 
 // sweep marks the points that have been silent for too long and returns them
-// as readings that carry their last value.
-func (t *Table) sweep(now time.Time) (stale []point.Reading) {
+// as readings that carry their last good value.
+func (t *Table) sweep(now time.Time) (stale []point.Reading, slots []int32) {
+	since := now.Sub(t.start)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, e := range t.entries {
-		if e.latest.Quality == point.Stale || now.Sub(e.heard) <= e.limit {
+	for i := range t.entries {
+		e := &t.entries[i]
+		if e.quality == point.Stale || since-e.at <= t.o.Points[i].Limit {
 			continue
 		}
-		e.latest.Quality = point.Stale
-		if e.good.Quality == point.Good {
-			e.latest.Value = e.good.Value
+		if e.quality == point.Good {
+			e.good = &lastGood{value: e.value, at: e.at}
 		}
-		stale = append(stale, e.latest)
+		e.quality = point.Stale
+		if e.good != nil {
+			e.value = e.good.value
+		}
+		stale, slots = append(stale, t.latest(i)), append(slots, int32(i))
 	}
-	return stale
+	return stale, slots
+}
+
+// latest returns the latest reading of one slot; mu is held.
+func (t *Table) latest(slot int) point.Reading {
+	e := &t.entries[slot]
+	return point.Reading{Point: t.o.Points[slot].ID, At: t.start.Add(e.at), Value: e.value, Quality: e.quality}
 }
 
 // Latest returns the latest reading of p; ok is false for a point unheard of.
 func (t *Table) Latest(p point.ID) (r point.Reading, ok bool) {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	e := t.entries[p]
-	if e == nil {
+	slot, ok := t.index[p]
+	if !ok {
 		return point.Reading{}, false
 	}
-	return e.latest, true
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.latest(int(slot)), true
 }
 
 // Snapshot returns every point's entry at one moment.
@@ -226,8 +282,15 @@ func (t *Table) Snapshot() map[point.ID]Entry {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	all := make(map[point.ID]Entry, len(t.entries))
-	for id, e := range t.entries {
-		all[id] = Entry{Latest: e.latest, LastGood: e.good}
+	for i := range t.entries {
+		e := Entry{Latest: t.latest(i)}
+		switch good := t.entries[i].good; {
+		case e.Latest.Quality == point.Good:
+			e.LastGood = e.Latest
+		case good != nil:
+			e.LastGood = point.Reading{Point: e.Latest.Point, At: t.start.Add(good.at), Value: good.value, Quality: point.Good}
+		}
+		all[e.Latest.Point] = e
 	}
 	return all
 }

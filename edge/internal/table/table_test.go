@@ -16,13 +16,24 @@ import (
 	"gatehouse/protocol/point"
 )
 
-const gas point.ID = "det-1/gas"
+const (
+	gas  point.ID = "det-1/gas"
+	card point.ID = "reader/card"
+)
 
 // running starts a table that notes all it passes on; both stop with the test.
 func running(t *testing.T, follow func([]point.Reading)) *Table {
 	t.Helper()
 	tab, err := New(Options{
-		Limits: map[point.ID]time.Duration{gas: SilenceLimit(time.Second, true)}, Followers: []func([]point.Reading){follow},
+		Points: []Point{{"other/gas", time.Hour}, {gas, SilenceLimit(time.Second, true)}, {card, time.Hour}},
+		Followers: []Follower{func(batch []point.Reading, slots []int32) {
+			for i, r := range batch {
+				if want := map[point.ID]int32{gas: 1, card: 2}[r.Point]; slots[i] != want {
+					t.Errorf("%s has slot %d, want %d", r.Point, slots[i], want)
+				}
+			}
+			follow(batch)
+		}},
 		Now: time.Now, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Registerer: prometheus.NewRegistry(),
 	})
 	if err != nil {
@@ -97,15 +108,27 @@ func TestEventsPassThroughAndAreNotKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := 0
 		tab := running(t, func(rs []point.Reading) { n += len(rs) })
-		card := point.Reading{Point: "reader/card", At: time.Now(), Kind: point.Event, Quality: point.Good}
-		tab.Put([]point.Reading{card})
-		tab.Put([]point.Reading{card})
+		event := point.Reading{Point: card, At: time.Now(), Kind: point.Event, Quality: point.Good}
+		tab.Put([]point.Reading{event})
+		tab.Put([]point.Reading{event})
 		synctest.Wait()
 		if n != 2 {
 			t.Errorf("%d events passed on, want both", n)
 		}
-		if _, ok := tab.Latest("reader/card"); ok {
-			t.Error("an event was kept as a level")
+		if r, _ := tab.Latest(card); r.Quality != point.Unknown {
+			t.Errorf("an event was kept as a level: %+v", r)
+		}
+	})
+}
+
+func TestReadingsOfUnknownPointsAreDroppedByCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := 0
+		tab := running(t, func(rs []point.Reading) { n += len(rs) })
+		tab.Put([]point.Reading{at(1, point.Good), {Point: "no/body", At: time.Now()}, at(2, point.Good)})
+		synctest.Wait()
+		if n != 2 || testutil.ToFloat64(tab.dropped) != 1 {
+			t.Errorf("%d passed on, %v dropped, want 2 and 1", n, testutil.ToFloat64(tab.dropped))
 		}
 	})
 }

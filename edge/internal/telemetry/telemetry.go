@@ -28,10 +28,18 @@ type Meta struct {
 	Kind point.Kind
 }
 
+// Point is one point whose readings are to be told.
+type Point struct {
+	ID point.ID
+	Meta
+}
+
 // Options of a Collector. Append and Record are required.
 type Options struct {
-	Flush  time.Duration // how long a reading is held; default 10 s
-	Points map[point.ID]Meta
+	Flush time.Duration // how long a reading is held; default 10 s
+	// Points are those whose readings Observe is given, slot by slot. Those of
+	// private roles are left out.
+	Points []Point
 	Append func(...wire.Record) error
 	Record func(lane wire.Lane, kind string, body []byte) wire.Record
 	Log    *slog.Logger
@@ -43,17 +51,18 @@ var private = map[point.Role]bool{"motion": true, "door_contact": true, "card": 
 const (
 	maxRows    = 120 // of one device; then it is flushed early
 	samePoll   = 200 // milliseconds: readings this close are one row
-	flushSteps = 100 // a flush is spread over the interval in this many steps
+	flushSteps = 25  // a flush is spread over the interval in this many steps
 )
 
 // Collector is fed by Observe and emptied by Run.
 type Collector struct {
 	opt   Options
-	where map[point.ID]int32 // index into columns
+	where []int32 // slot by slot: index into columns; -1: not told
 
 	mu      sync.Mutex // guards all below
 	columns []column   // those of a device stand together, by name
 	devices []device
+	texts   map[int32]string // the latest of the columns that have texts
 	scratch scratch
 	failed  int // records that Append refused since the last success
 }
@@ -76,14 +85,13 @@ type cell struct {
 	quality point.Quality
 }
 
-// column is one point, with its latest value.
+// column is one point, with its latest value. Points of a kind share their Meta.
 type column struct {
 	name   string
-	meta   Meta
+	meta   *Meta
 	device int32
 	row    int32 // of its latest cell since the flush; -1: none
 	num    float64
-	text   string
 }
 
 func (col *column) hasNums() bool { return col.meta.Kind != point.Text }
@@ -100,38 +108,47 @@ func New(o Options) *Collector {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	ids := make([]point.ID, 0, len(o.Points))
-	for id, meta := range o.Points {
-		if !private[meta.Role] {
-			ids = append(ids, id)
+	c := &Collector{opt: o, where: make([]int32, len(o.Points)), texts: make(map[int32]string)}
+	c.opt.Points = nil // the caller's need not stay in memory
+	told := make([]int, 0, len(o.Points))
+	for slot, p := range o.Points {
+		c.where[slot] = -1
+		if !private[p.Role] {
+			told = append(told, slot)
 		}
 	}
-	slices.SortFunc(ids, func(a, b point.ID) int {
-		return cmp.Or(strings.Compare(a.Device(), b.Device()), strings.Compare(a.Name(), b.Name()))
+	slices.SortFunc(told, func(a, b int) int {
+		p, q := o.Points[a].ID, o.Points[b].ID
+		return cmp.Or(strings.Compare(p.Device(), q.Device()), strings.Compare(p.Name(), q.Name()))
 	})
-	c := &Collector{opt: o, where: make(map[point.ID]int32, len(ids)), columns: make([]column, len(ids))}
-	c.opt.Points = nil // the caller's map need not stay in memory
-	for i, id := range ids {
+	c.columns = make([]column, len(told))
+	metas := make(map[Meta]*Meta)
+	for i, slot := range told {
+		p := o.Points[slot]
 		n := len(c.devices)
-		if n == 0 || c.devices[n-1].id != id.Device() || i-c.devices[n-1].first > math.MaxUint16 {
-			c.devices = append(c.devices, device{id: id.Device(), first: i})
+		if n == 0 || c.devices[n-1].id != p.ID.Device() || i-c.devices[n-1].first > math.MaxUint16 {
+			c.devices = append(c.devices, device{id: p.ID.Device(), first: i})
 			n++
 		}
 		c.devices[n-1].last = i + 1
-		c.columns[i] = column{name: id.Name(), meta: o.Points[id], device: int32(n - 1), row: -1}
-		c.where[id] = int32(i)
+		if metas[p.Meta] == nil {
+			metas[p.Meta] = &p.Meta
+		}
+		c.columns[i] = column{name: p.ID.Name(), meta: metas[p.Meta], device: int32(n - 1), row: -1}
+		c.where[slot] = int32(i)
 	}
 	return c
 }
 
-// Observe takes readings. Points that are not in Options.Points are left out.
-func (c *Collector) Observe(readings []point.Reading) {
+// Observe takes readings; slots[i] is the place of readings[i].Point in
+// Options.Points.
+func (c *Collector) Observe(readings []point.Reading, slots []int32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i := range readings {
 		r := &readings[i]
-		at, ok := c.where[r.Point]
-		if !ok {
+		at := c.where[slots[i]]
+		if at < 0 {
 			continue
 		}
 		col := &c.columns[at]
@@ -140,7 +157,7 @@ func (c *Collector) Observe(readings []point.Reading) {
 			c.flush(d)
 			d.place(r.At.UnixMilli(), col)
 		}
-		d.add(uint16(int(at)-d.first), col, r)
+		c.add(d, at, r)
 	}
 }
 
@@ -166,14 +183,20 @@ func (d *device) place(at int64, col *column) bool {
 
 // add takes a reading into the row that place gave it. A reading without a
 // value is told by its quality, beside the last value there was.
-func (d *device) add(index uint16, col *column, r *point.Reading) {
-	if r.Value.Kind != point.None {
-		col.num, col.text = r.Value.Num, r.Value.Text
+func (c *Collector) add(d *device, at int32, r *point.Reading) {
+	col := &c.columns[at]
+	known := r.Value.Kind != point.None
+	if known {
+		col.num = r.Value.Num
 	}
-	d.cells = append(d.cells, cell{num: col.num, column: index, row: uint8(col.row), quality: r.Quality})
-	if col.hasTexts() {
-		d.texts = append(d.texts, strings.ToValidUTF8(col.text, "\uFFFD")) // else nothing of the record could travel
+	d.cells = append(d.cells, cell{num: col.num, column: uint16(int(at) - d.first), row: uint8(col.row), quality: r.Quality})
+	if !col.hasTexts() {
+		return
 	}
+	if known {
+		c.texts[at] = strings.ToValidUTF8(r.Value.Text, "\uFFFD") // else nothing of the record could travel
+	}
+	d.texts = append(d.texts, c.texts[at])
 }
 
 // Run flushes the devices one after another, each once per interval, until ctx

@@ -43,9 +43,34 @@ func newRecord(lane wire.Lane, kind string, body []byte) wire.Record {
 	return wire.Record{Lane: lane, Kind: kind, Body: body}
 }
 
-func collector(points map[point.ID]Meta) (*Collector, *sink) {
+// fed is a collector that finds the slots itself, as the point table does.
+type fed struct {
+	*Collector
+	slots map[point.ID]int32
+	found []int32
+}
+
+func feed(o Options, points map[point.ID]Meta) *fed {
+	f := &fed{slots: make(map[point.ID]int32)}
+	for id, meta := range points {
+		f.slots[id] = int32(len(o.Points))
+		o.Points = append(o.Points, Point{id, meta})
+	}
+	f.Collector = New(o)
+	return f
+}
+
+func (f *fed) Observe(readings []point.Reading) {
+	f.found = f.found[:0]
+	for i := range readings {
+		f.found = append(f.found, f.slots[readings[i].Point])
+	}
+	f.Collector.Observe(readings, f.found)
+}
+
+func collector(points map[point.ID]Meta) (*fed, *sink) {
 	s := &sink{}
-	return New(Options{Points: points, Append: s.append, Record: newRecord}), s
+	return feed(Options{Append: s.append, Record: newRecord}, points), s
 }
 
 func (s *sink) decode(t *testing.T) (all []wire.Telemetry) {
@@ -74,7 +99,7 @@ func TestReadingsOfOnePollAreOneRow(t *testing.T) {
 		"d/label": {Kind: point.Text}, "e/u": {Unit: point.Volt, Role: "voltage", Kind: point.Number},
 	})
 	c.Observe([]point.Reading{good("d/ch4", 0, point.Float(1.5)), good("d/state", 150, point.Value{Kind: point.State, Num: 2, Text: "alarm"})})
-	c.Observe([]point.Reading{good("e/u", 10, point.Float(230.1)), good("x/unknown", 0, point.Float(1))})
+	c.Observe([]point.Reading{good("e/u", 10, point.Float(230.1))})
 	c.Observe([]point.Reading{good("d/ch4", 1000, point.Float(2)), good("d/label", 1300, point.Value{Kind: point.Text, Text: "A\xff"})})
 	c.Observe([]point.Reading{good("d/ch4", 1310, point.Float(3)), good("d/ch4", 1320, point.Float(4))}) // an event beside a poll
 	c.flushAll()
@@ -182,7 +207,7 @@ func TestEachDeviceIsFlushedOncePerIntervalAndAtTheEnd(t *testing.T) {
 			points[point.MakeID(fmt.Sprintf("d%03d", i), "a")] = Meta{Kind: point.Number}
 		}
 		s := &sink{}
-		c := New(Options{Flush: 10 * time.Second, Points: points, Append: s.append, Record: newRecord})
+		c := feed(Options{Flush: 10 * time.Second, Append: s.append, Record: newRecord}, points)
 		all := func() (rs []point.Reading) {
 			for id := range points {
 				rs = append(rs, point.Reading{Point: id, At: time.Now(), Value: point.Float(1), Quality: point.Good})
@@ -219,7 +244,7 @@ func TestEachDeviceIsFlushedOncePerIntervalAndAtTheEnd(t *testing.T) {
 func TestLossIsLoggedOnceWithItsCount(t *testing.T) {
 	var log strings.Builder
 	s := &sink{err: errors.New("disk on fire")}
-	c := New(Options{Points: map[point.ID]Meta{"d/a": {}}, Append: s.append, Record: newRecord, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	c := feed(Options{Append: s.append, Record: newRecord, Log: slog.New(slog.NewTextHandler(&log, nil))}, map[point.ID]Meta{"d/a": {}})
 	for i := range 3 {
 		c.Observe([]point.Reading{good("d/a", i, point.Float(1))})
 		c.flushAll()
@@ -272,7 +297,7 @@ func TestObserveDoesNotAllocate(t *testing.T) {
 
 func BenchmarkObserve10k(b *testing.B) {
 	points, poll := compound(500)
-	c := New(Options{Points: points, Append: func(...wire.Record) error { return nil }, Record: newRecord})
+	c := feed(Options{Append: func(...wire.Record) error { return nil }, Record: newRecord}, points)
 	now := start
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {

@@ -95,7 +95,7 @@ type ControlOptions struct {
 	Path   string
 	Alarms Alarms
 	Points Points
-	Info   map[point.ID]rule.PointInfo
+	Info   map[point.ID]*rule.PointInfo
 	Log    *slog.Logger
 }
 
@@ -171,6 +171,9 @@ func (c *Control) listPoints(w http.ResponseWriter, _ *http.Request) {
 	views := []PointView{}
 	for id, e := range c.o.Points.Snapshot() {
 		info := c.o.Info[id]
+		if info == nil {
+			continue
+		}
 		views = append(views, PointView{
 			Point: string(id), Name: info.Name, Place: info.Place, Role: string(info.Role), Value: e.Latest.Value.String(), Unit: string(info.Unit),
 			Quality: e.Latest.Quality.String(), At: e.Latest.At, LastGood: when(e.LastGood.At),

@@ -53,7 +53,7 @@ func serving(t *testing.T, b *board) (*http.Client, string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), SocketName)
 	c, err := ListenControl(ControlOptions{Path: path, Alarms: b, Points: b, Log: silent(),
-		Info: map[point.ID]rule.PointInfo{"det-1/gas": {Unit: point.PercentLEL, Role: "gas"}}})
+		Info: map[point.ID]*rule.PointInfo{"det-1/gas": {Unit: point.PercentLEL, Role: "gas"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
