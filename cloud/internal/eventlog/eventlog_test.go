@@ -383,7 +383,7 @@ func TestWhatRetentionTookAppearsAsAGap(t *testing.T) {
 func purgeBefore(t *testing.T, l *Log, seq uint64) {
 	t.Helper()
 	ln := l.lanes[wire.LaneAlarm]
-	messages, _, err := l.fetch(t.Context(), ln, Filter{}.subjects(wire.LaneAlarm), 1, 100)
+	messages, _, err := l.fetch(t.Context(), ln, Filter{}.subjects(wire.LaneAlarm), 1, 1<<62, 100)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package eventlog
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -28,31 +29,45 @@ type stored struct {
 	data    []byte
 }
 
-// fetch returns up to n messages per subject from sequence seq on, in stream
-// order, and whether there are more. With several subjects only what precedes
-// the end of each one's answer is returned, so that none is overtaken.
-func (l *Log) fetch(ctx context.Context, ln *lane, subjects []string, seq uint64, n int) (out []stored, more bool, err error) {
+// fetch returns messages from sequence seq on, in stream order, and how far
+// they go: what the subjects select up to horizon is all there. It asks for up
+// to n messages per subject and never beyond last, because the stream grows
+// between one subject's answer and the next.
+func (l *Log) fetch(ctx context.Context, ln *lane, subjects []string, seq, last uint64, n int) (out []stored, horizon uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
-	horizon := ^uint64(0)
+	horizon = last
 	for _, subject := range subjects {
-		part, rest, err := l.get(ctx, ln, request{Seq: seq, NextFor: subject, Batch: n, MaxBytes: fetchBytes})
+		part, more, err := l.get(ctx, ln, request{Seq: seq, NextFor: subject, Batch: n, MaxBytes: fetchBytes})
 		if err != nil {
-			return nil, false, err
+			return nil, 0, err
 		}
-		if rest && len(part) > 0 {
-			more = true
+		if more && len(part) > 0 {
 			horizon = min(horizon, part[len(part)-1].seq)
 		}
 		out = append(out, part...)
 	}
-	if len(subjects) > 1 {
-		slices.SortFunc(out, func(a, b stored) int { return int(int64(a.seq) - int64(b.seq)) })
-		for len(out) > 0 && out[len(out)-1].seq > horizon {
-			out = out[:len(out)-1]
-		}
+	slices.SortFunc(out, func(a, b stored) int { return cmp.Compare(a.seq, b.seq) })
+	for len(out) > 0 && out[len(out)-1].seq > horizon {
+		out = out[:len(out)-1]
 	}
-	return out, more, nil
+	return out, horizon, nil
+}
+
+// oldest returns the sequence of the first event the lane still has, or the
+// one after last if it has none. The stream's own first sequence would not do:
+// the marker of a silent gateway outlives everything around it.
+func (l *Log) oldest(ctx context.Context, ln *lane, last uint64) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	first, _, err := l.get(ctx, ln, request{Seq: 1, NextFor: "ev." + ln.id.String() + ".>", Batch: 1})
+	if err != nil {
+		return 0, err
+	}
+	if len(first) == 0 {
+		return last + 1, nil
+	}
+	return min(first[0].seq, last+1), nil
 }
 
 // request is the body of a batched direct get, ADR-31.

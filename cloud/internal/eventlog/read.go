@@ -3,10 +3,9 @@ package eventlog
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"time"
-
-	"github.com/nats-io/nats.go/jetstream"
 
 	"gatehouse/protocol/wire"
 )
@@ -17,7 +16,9 @@ const maxPageBytes = 1 << 20
 
 // Read returns up to limit entries that f selects after cur, and the cursor
 // behind the last of them. The zero Cursor starts at the oldest entry. Lanes
-// come most urgent first; an empty page means that there is no news yet.
+// come most urgent first; an empty page with an unmoved cursor means that there
+// is no news yet. If ctx's deadline ends the search, what was found until then
+// and the cursor behind it are the page.
 func (l *Log) Read(ctx context.Context, f Filter, cur Cursor, limit int) ([]Entry, Cursor, error) {
 	switch {
 	case cur == Cursor{}:
@@ -25,13 +26,18 @@ func (l *Log) Read(ctx context.Context, f Filter, cur Cursor, limit int) ([]Entr
 	case cur.filter != f.hash():
 		return nil, Cursor{}, ErrOtherFilter
 	}
+	start := cur
 	p := &page{log: l, filter: f, limit: limit}
 	for i, id := range laneOrder {
 		pos, err := p.readLane(ctx, l.lanes[id], cur.pos[i])
-		if err != nil {
-			return nil, Cursor{}, err
-		}
 		cur.pos[i] = pos
+		if err == nil {
+			continue
+		}
+		if cur != start && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			break
+		}
+		return nil, Cursor{}, err
 	}
 	return p.entries, cur, nil
 }
@@ -68,8 +74,8 @@ type page struct {
 
 func (p *page) full() bool { return len(p.entries) >= p.limit || p.bytes >= maxPageBytes }
 
-// readLane adds what one stream has after pos and returns the new position. A
-// stream read to its end is left at its last sequence, not at the last match:
+// readLane adds what one stream has after pos and returns the new position,
+// with an error too. The position moves over what the filter does not select:
 // a cursor whose filter seldom matches must not grow older than the log.
 func (p *page) readLane(ctx context.Context, ln *lane, pos position) (position, error) {
 	if p.full() {
@@ -79,35 +85,47 @@ func (p *page) readLane(ctx context.Context, ln *lane, pos position) (position, 
 	if err != nil {
 		return pos, fmt.Errorf("state of the log: %w", err)
 	}
-	pos = p.enter(ln.id, pos, info)
 	last := info.State.LastSeq
+	created := info.Created.UnixNano()
+	if pos.incarnation == created && pos.next() == last+1 {
+		return pos, nil
+	}
+	oldest, err := p.log.oldest(ctx, ln, last)
+	if err != nil {
+		return pos, err
+	}
+	pos = p.enter(ln.id, pos, created, oldest, last)
 	subjects := p.filter.subjects(ln.id)
 	for !p.full() && pos.next() <= last {
-		n := min(p.limit-len(p.entries), fetchMessages)
-		messages, more, err := p.log.fetch(ctx, ln, subjects, pos.next(), n)
+		messages, horizon, err := p.log.fetch(ctx, ln, subjects, pos.next(), last, p.room()+1)
 		if err != nil {
 			return pos, err
 		}
-		pos = p.take(ln.id, pos, messages)
-		if !more && !p.full() {
-			pos.seq, pos.index = max(pos.seq, last), 0
-		}
+		pos = p.take(ln.id, pos, messages, horizon)
 	}
 	return pos, nil
 }
 
+// room returns how many messages to ask for: as many as there is place for
+// their entries, unless only their bodies tell which ones count.
+func (p *page) room() int {
+	if p.filter.Drill != DrillAny {
+		return fetchMessages
+	}
+	return min(p.limit-len(p.entries), fetchMessages)
+}
+
 // enter checks pos against what the stream still holds, and declares a loss.
-func (p *page) enter(id wire.Lane, pos position, info *jetstream.StreamInfo) position {
-	created, oldest := info.Created.UnixNano(), info.State.FirstSeq
-	before := position{incarnation: created, seq: max(oldest, 1) - 1}
+func (p *page) enter(id wire.Lane, pos position, created int64, oldest, last uint64) position {
+	before := position{incarnation: created, seq: oldest - 1}
 	switch {
 	case pos.incarnation == 0:
 		return before
-	case pos.incarnation != created || pos.seq > info.State.LastSeq:
+	case pos.incarnation != created || pos.seq > last:
 		p.declare(id, created, 0, before.seq, "the event log was replaced")
 		return before
 	case pos.next() < oldest:
-		p.declare(id, created, pos.next(), before.seq, "older than the event log keeps")
+		p.declare(id, created, pos.next(), before.seq, "no longer in the event log")
 		return before
 	}
 	return pos
@@ -130,9 +148,10 @@ func (p *page) declare(id wire.Lane, incarnation int64, first, last uint64, reas
 	p.entries = append(p.entries, Entry{Received: gap.Time, Record: gap})
 }
 
-// take adds the records of messages until the page is full.
-func (p *page) take(id wire.Lane, pos position, messages []stored) position {
-	for _, m := range messages {
+// take adds the records of messages until the page is full, and returns the
+// place behind them: before the next message there is, or at the horizon.
+func (p *page) take(id wire.Lane, pos position, messages []stored, horizon uint64) position {
+	for i, m := range messages {
 		skip := 0
 		if pos.index > 0 && m.seq == pos.seq {
 			skip = int(pos.index)
@@ -152,11 +171,15 @@ func (p *page) take(id wire.Lane, pos position, messages []stored) position {
 				p.bytes += len(entries[i].Record.Body)
 			}
 		}
-		pos.seq, pos.index = m.seq, 0
+		pos.seq, pos.index = horizon, 0
+		if i+1 < len(messages) {
+			pos.seq = messages[i+1].seq - 1
+		}
 		if p.full() {
-			break
+			return pos
 		}
 	}
+	pos.seq, pos.index = horizon, 0
 	return pos
 }
 
