@@ -172,6 +172,8 @@ func checkUnit(t *testing.T, file string) {
 			}
 		case !ok || !slices.Contains(strings.Fields(directives[section]), key):
 			t.Errorf("%d: %q is no directive of section %s", i+1, line, section)
+		case key == "SystemCallFilter": // lines of it add up
+			got[section+"."+key] += value + " "
 		default:
 			got[section+"."+key] = value
 		}
@@ -193,5 +195,19 @@ func checkUnit(t *testing.T, file string) {
 	}
 	if program == "gatehouse" && got["Service.WatchdogSec"] != "10" {
 		t.Errorf("WatchdogSec=%s, want 10", got["Service.WatchdogSec"])
+	}
+	if program == "gatehouse" {
+		checkClockIsReadable(t, got)
+	}
+}
+
+// checkClockIsReadable: the daemon asks adjtimex whether NTP keeps the clock;
+// that it cannot set it is the empty bounding set's doing.
+func checkClockIsReadable(t *testing.T, unit map[string]string) {
+	if filter := strings.Fields(unit["Service.SystemCallFilter"]); !slices.Contains(filter, "adjtimex") || !slices.Contains(filter, "clock_adjtime") {
+		t.Errorf("SystemCallFilter=%s: adjtimex is refused", filter)
+	}
+	if unit["Service.ProtectClock"] == "yes" {
+		t.Error("ProtectClock=yes refuses adjtimex, even to read")
 	}
 }
