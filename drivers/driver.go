@@ -62,7 +62,8 @@ type Job struct {
 
 // Driver polls one device. Jobs is constant after construction; Do runs one of
 // them by its index and emits what it read; Probe asks the cheapest question
-// that proves the device is there.
+// that proves the device is there, and asks elsewhere the next time if parts of
+// the device can be dead alone.
 type Driver interface {
 	Jobs() []Job
 	Do(ctx context.Context, job int, emit func(point.Reading)) error

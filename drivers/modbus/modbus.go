@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	gomodbus "github.com/goburrow/modbus"
@@ -32,7 +33,8 @@ type Driver struct {
 	jobs        []*job
 	public      []drivers.Job
 	outputs     map[point.ID]*output
-	probe       *request
+	probes      []*request // the shortest of each unit id
+	asked       byte       // the unit id that was read last
 	transaction uint16
 }
 
@@ -103,9 +105,13 @@ func (d *Driver) Do(ctx context.Context, index int, emit func(point.Reading)) er
 	return nil
 }
 
-// Probe sends the device's shortest request; a refusal is an answer.
+// Probe sends the shortest request of the unit id behind the one that was read
+// last: one that is dead must not hide the others. A refusal is an answer.
 func (d *Driver) Probe(ctx context.Context) error {
-	_, err := d.exchange(ctx, d.probe)
+	last := slices.IndexFunc(d.probes, func(r *request) bool { return r.unit == d.asked })
+	r := d.probes[(last+1)%len(d.probes)]
+	d.asked = r.unit
+	_, err := d.exchange(ctx, r)
 	if errors.Is(err, drivers.ErrRefused) {
 		return nil
 	}
@@ -115,6 +121,7 @@ func (d *Driver) Probe(ctx context.Context) error {
 // read fills the data of all requests of a job.
 func (d *Driver) read(ctx context.Context, j *job) error {
 	for _, r := range j.requests {
+		d.asked = r.unit
 		data, err := d.exchange(ctx, r)
 		if err != nil {
 			return err
@@ -182,6 +189,7 @@ func (j *job) fault(at time.Time, emit func(point.Reading)) {
 
 // request is one frame, ready to be sent, and the data of its last reply.
 type request struct {
+	unit     byte
 	tx       []byte
 	framer   drivers.Framer
 	pdu      func(frame []byte) []byte
@@ -194,7 +202,7 @@ type request struct {
 // goburrow's client forbids coil values other than on and off, and modules time
 // their pulses by them.
 func newRequest(framing drivers.Framing, unit byte, function byte, data ...byte) (*request, error) {
-	r := &request{}
+	r := &request{unit: unit}
 	var frame modbus.Framer
 	switch framing {
 	case drivers.RTU:

@@ -378,6 +378,34 @@ func TestAGatewayThatAnswersForADeadDeviceIsNoAnswer(t *testing.T) {
 	}
 }
 
+func TestAProbeAsksBehindTheUnitThatWasSilent(t *testing.T) {
+	unit := func(name string, plus int) drivers.PointSpec {
+		p := holding(name, 0)
+		p.At.UnitPlus = plus
+		return p
+	}
+	link := &drivertest.Script{Record: true}
+	d := build(t, spec(unit("a", 0), unit("b", 1), unit("c", 2)), link)
+	for range 4 {
+		if err := d.Probe(t.Context()); !errors.Is(err, drivers.ErrNoReply) {
+			t.Fatal(err)
+		}
+	}
+	if err := d.Do(t.Context(), 1, func(point.Reading) {}); !errors.Is(err, drivers.ErrNoReply) {
+		t.Fatal(err)
+	}
+	if err := d.Probe(t.Context()); !errors.Is(err, drivers.ErrNoReply) {
+		t.Fatal(err)
+	}
+	var units []byte
+	for _, tx := range link.Sent {
+		units = append(units, tx[0])
+	}
+	if want := []byte{1, 2, 3, 1, 2, 3}; !slices.Equal(units, want) {
+		t.Errorf("asked units %v, want four in turn, then 2 by the poll and 3 behind it: %v", units, want)
+	}
+}
+
 // FuzzDo checks that no reply, whatever its bytes, makes the driver panic or
 // emit a point twice, and that numbers are finite.
 func FuzzDo(f *testing.F) {

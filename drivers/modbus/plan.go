@@ -207,7 +207,8 @@ func connect(spec drivers.Spec, points []*drivers.PointSpec, blocks []block) []c
 	return out
 }
 
-// readRequest builds the request for a block and keeps the shortest as probe.
+// readRequest builds the request for a block and keeps the shortest of each
+// unit id as a probe.
 func (d *Driver) readRequest(framing drivers.Framing, b block) (*request, error) {
 	var data [4]byte
 	binary.BigEndian.PutUint16(data[0:], uint16(b.start))
@@ -223,8 +224,11 @@ func (d *Driver) readRequest(framing drivers.Framing, b block) (*request, error)
 	r.data = make([]byte, size)
 	// The request's own wrapping, function and count come back around the data.
 	r.rxBytes = len(r.tx) - 4 + 1 + size
-	if d.probe == nil || r.rxBytes < d.probe.rxBytes {
-		d.probe = r
+	switch i := slices.IndexFunc(d.probes, func(p *request) bool { return p.unit == b.unit }); {
+	case i < 0:
+		d.probes = append(d.probes, r)
+	case r.rxBytes < d.probes[i].rxBytes:
+		d.probes[i] = r
 	}
 	return r, nil
 }

@@ -47,8 +47,8 @@ func (d *Driver) planOutputs(spec drivers.Spec) error {
 			return err
 		}
 		d.outputs[p.ID] = &output{active: active, inactive: inactive}
-		if d.probe == nil {
-			if d.probe, err = d.readRequest(spec.Framing, place(spec, p.Write.At, 1)); err != nil {
+		if len(d.probes) == 0 {
+			if _, err := d.readRequest(spec.Framing, place(spec, p.Write.At, 1)); err != nil {
 				return err
 			}
 		}

@@ -18,7 +18,6 @@ type device struct {
 	up       bool
 	demoted  bool
 	refusing bool
-	failures int       // attempts since its last answer
 	since    time.Time // of demotion
 	answered time.Time // last
 	// notBefore keeps the bus from asking again while a late reply to an
@@ -149,8 +148,9 @@ func (b *Bus) succeeded(j *job, now time.Time) {
 func (b *Bus) failed(j *job, now time.Time, err error) {
 	dev := j.dev
 	j.attempts++
-	dev.failures++
-	if j.attempts <= b.opts.Retries {
+	// Others of the device have answered since this job's last slot went by without.
+	alive := !j.failedAt.IsZero() && dev.answered.After(j.failedAt)
+	if j.attempts <= b.opts.Retries && !alive {
 		return // due since before now, it comes first when the device may be asked again
 	}
 	if errors.Is(err, drivers.ErrDamaged) {
@@ -158,10 +158,10 @@ func (b *Bus) failed(j *job, now time.Time, err error) {
 		b.next(j, now)
 		return
 	}
-	alive := !j.failedAt.IsZero() && dev.answered.After(j.failedAt)
 	j.failedAt = now
 	if alive {
-		// The device answers others, only not this: ask it for this more rarely.
+		// It does not answer only this: ask for this more rarely, and without
+		// retries, each of which would keep the others waiting.
 		b.next(j, now.Add(b.cycle))
 		return
 	}
@@ -187,7 +187,7 @@ func (b *Bus) demote(dev *device, now time.Time, err error) {
 // wrong before may have been the link's doing.
 func (b *Bus) forgive() {
 	for _, dev := range b.devices {
-		dev.demoted, dev.failures = false, 0
+		dev.demoted = false
 		for _, j := range dev.jobs {
 			j.attempts, j.failedAt = 0, time.Time{}
 		}
@@ -196,7 +196,7 @@ func (b *Bus) forgive() {
 
 // restore notes that a device answered; a demoted one is polled again at once.
 func (b *Bus) restore(dev *device, now time.Time) {
-	dev.failures, dev.answered = 0, now
+	dev.answered = now
 	if !dev.up {
 		dev.up = true
 		dev.metrics.up.Store(true)
