@@ -5,7 +5,7 @@
 // A driver guarantees: it emits a reading only for bytes that answered its own
 // request and passed every check; it starts no goroutine; it never touches a
 // port but through its Link; a refusal by the device (an exception reply)
-// is an error that wraps ErrRefused. The bus that calls it guarantees: one
+// is an error that wraps ErrRefused, or ErrBusy if it is to be asked again. The bus that calls it guarantees: one
 // call at a time per link.
 package drivers
 
@@ -27,6 +27,9 @@ var (
 	ErrLinkDown = errors.New("link down")
 	// ErrRefused occurs when the device answered that it will not: it is alive.
 	ErrRefused = errors.New("refused by the device")
+	// ErrBusy occurs when the device answered that it has no answer yet: it is
+	// alive, and worth asking again.
+	ErrBusy = errors.New("device busy")
 	// ErrForeign is what a Framer returns for bytes that cannot begin the expected reply.
 	ErrForeign = errors.New("foreign frame")
 	// ErrDamaged is what a Framer returns for bytes that fit in all but their

@@ -106,13 +106,14 @@ func (d *Driver) Do(ctx context.Context, index int, emit func(point.Reading)) er
 }
 
 // Probe sends the shortest request of the unit id behind the one that was read
-// last: one that is dead must not hide the others. A refusal is an answer.
+// last: one that is dead must not hide the others. That the device
+// refuses or is busy is an answer.
 func (d *Driver) Probe(ctx context.Context) error {
 	last := slices.IndexFunc(d.probes, func(r *request) bool { return r.unit == d.asked })
 	r := d.probes[(last+1)%len(d.probes)]
 	d.asked = r.unit
 	_, err := d.exchange(ctx, r)
-	if errors.Is(err, drivers.ErrRefused) {
+	if errors.Is(err, drivers.ErrRefused) || errors.Is(err, drivers.ErrBusy) {
 		return nil
 	}
 	return err
@@ -151,14 +152,20 @@ func (d *Driver) exchange(ctx context.Context, r *request) ([]byte, error) {
 	return data, nil
 }
 
-// refusal sorts exceptions: a device that refuses is alive, one that a gateway
-// answers for is not.
+// refusal sorts exceptions: a device that refuses or is busy is alive, one that
+// a gateway answers for is not.
 func refusal(err error) error {
+	kind := drivers.ErrRefused
 	var e modbus.Exception
-	if errors.As(err, &e) && e.FromGateway() {
-		return fmt.Errorf("%w: %w", drivers.ErrNoReply, err)
+	if errors.As(err, &e) {
+		switch {
+		case e.FromGateway():
+			kind = drivers.ErrNoReply
+		case e.Passing():
+			kind = drivers.ErrBusy
+		}
 	}
-	return fmt.Errorf("%w: %w", drivers.ErrRefused, err)
+	return fmt.Errorf("%w: %w", kind, err)
 }
 
 // over reports whether a life-safety point is above its range.

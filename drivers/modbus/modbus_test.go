@@ -406,6 +406,21 @@ func TestAProbeAsksBehindTheUnitThatWasSilent(t *testing.T) {
 	}
 }
 
+func TestADeviceThatIsBusyIsAliveAndGivesNoReading(t *testing.T) {
+	for _, code := range []modbus.Code{modbus.Acknowledge, modbus.DeviceBusy} {
+		d := build(t, spec(holding("a", 0)), &drivertest.Script{Otherwise: func(request []byte) []byte {
+			return drivertest.Exception(nil, request, code)
+		}})
+		err := d.Do(t.Context(), 0, func(r point.Reading) { t.Errorf("%v: emitted %v", code, r) })
+		if !errors.Is(err, drivers.ErrBusy) || errors.Is(err, drivers.ErrRefused) {
+			t.Errorf("%v: %v, want ErrBusy", code, err)
+		}
+		if err := d.Probe(t.Context()); err != nil {
+			t.Errorf("%v: probe: %v; it is an answer", code, err)
+		}
+	}
+}
+
 // FuzzDo checks that no reply, whatever its bytes, makes the driver panic or
 // emit a point twice, and that numbers are finite.
 func FuzzDo(f *testing.F) {

@@ -76,11 +76,13 @@ func TestAWriteIsConfirmedByItsEchoOnly(t *testing.T) {
 			t.Errorf("%s: %v, want ErrNoReply", name, err)
 		}
 	}
-	link := &drivertest.Script{Otherwise: func(request []byte) []byte {
-		return drivertest.Exception(nil, request, modbus.DeviceBusy)
-	}}
-	if err := build(t, s, link).Write(t.Context(), "d/relay", point.Truth(true)); !errors.Is(err, drivers.ErrRefused) {
-		t.Errorf("exception: %v, want ErrRefused", err)
+	for code, want := range map[modbus.Code]error{modbus.IllegalDataAddress: drivers.ErrRefused, modbus.DeviceBusy: drivers.ErrBusy} {
+		link := &drivertest.Script{Otherwise: func(request []byte) []byte {
+			return drivertest.Exception(nil, request, code)
+		}}
+		if err := build(t, s, link).Write(t.Context(), "d/relay", point.Truth(true)); !errors.Is(err, want) {
+			t.Errorf("%v: %v, want %v", code, err, want)
+		}
 	}
 }
 

@@ -52,3 +52,6 @@ func (e Exception) Error() string {
 // FromGateway reports whether a gateway in between answered because the device
 // itself did not.
 func (e Exception) FromGateway() bool { return e.Code == GatewayPath || e.Code == GatewayTarget }
+
+// Passing reports whether the device asks for no more than time (AP 7).
+func (e Exception) Passing() bool { return e.Code == Acknowledge || e.Code == DeviceBusy }

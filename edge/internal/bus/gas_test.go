@@ -8,6 +8,7 @@ import (
 	"gatehouse/drivers"
 	"gatehouse/drivers/drivertest"
 	"gatehouse/drivers/modbus"
+	protocol "gatehouse/protocol/modbus"
 	"gatehouse/protocol/point"
 )
 
@@ -98,4 +99,36 @@ func TestOneDeadUnitDoesNotBlindTheOthersOfItsDevice(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestABusyDeviceIsAskedAgainAndNotDemoted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Options{Retries: 2})
+		gasModule(t, r)
+		r.mute()
+		answer := r.line.reply
+		asked := 0
+		r.line.reply = func(tx []byte) ([]byte, time.Duration) {
+			if tx[0] == 2 {
+				if asked++; asked%2 == 1 { // busy once, then it has time
+					return drivertest.Exception(nil, tx, protocol.DeviceBusy), 20 * time.Millisecond
+				}
+			}
+			if tx[0] == 3 { // never has time
+				return drivertest.Exception(nil, tx, protocol.Acknowledge), 20 * time.Millisecond
+			}
+			return answer(tx)
+		}
+		r.run(t)
+		time.Sleep(20 * time.Second)
+		r.stop()
+		for p, want := range map[point.ID]int{"m/ch4": 20, "m/o2": 20, "m/co": 0, "m/h2s": 20} {
+			if n := len(r.seen[p]); n < want || want == 0 && n > 0 {
+				t.Errorf("%s was read %d times in 20 s, want %d", p, n, want)
+			}
+		}
+		if r.log.String() != "" {
+			t.Errorf("a hiccup is no news:\n%s", r.log)
+		}
+	})
 }

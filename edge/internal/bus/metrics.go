@@ -17,17 +17,20 @@ const (
 	kindTimeout kind = iota
 	kindDamaged
 	kindRefused
+	kindBusy
 	kindLink
 	kindOther
 	kinds
 )
 
-var kindNames = [kinds]string{"timeout", "damaged", "refused", "link", "other"}
+var kindNames = [kinds]string{"timeout", "damaged", "refused", "busy", "link", "other"}
 
 func kindOf(err error) kind {
 	switch {
 	case errors.Is(err, drivers.ErrRefused):
 		return kindRefused
+	case errors.Is(err, drivers.ErrBusy):
+		return kindBusy
 	case errors.Is(err, drivers.ErrLinkDown):
 		return kindLink
 	case errors.Is(err, drivers.ErrDamaged):

@@ -34,6 +34,8 @@ func (b *Bus) poll(ctx context.Context, j *job, start time.Time) {
 	case errors.Is(err, drivers.ErrRefused):
 		b.refused(dev, err)
 		b.succeeded(j, now)
+	case errors.Is(err, drivers.ErrBusy):
+		b.busy(j, now)
 	default:
 		b.failed(j, now, err)
 	}
@@ -140,6 +142,8 @@ func (b *Bus) command(ctx context.Context, w writeRequest) error {
 			return err
 		case errors.Is(err, drivers.ErrNotWritable), attempt >= b.opts.Retries, ctx.Err() != nil:
 			return err
+		case errors.Is(err, drivers.ErrBusy):
+			time.Sleep(busyPause)
 		}
 	}
 }

@@ -143,6 +143,20 @@ func (b *Bus) succeeded(j *job, now time.Time) {
 	b.restore(j.dev, now)
 }
 
+// busyPause is the time a device gets that says it is busy.
+const busyPause = 100 * time.Millisecond
+
+// busy notes an answer that has no value yet: the job is tried again, and its
+// device never demoted for it.
+func (b *Bus) busy(j *job, now time.Time) {
+	j.failedAt = time.Time{}
+	b.restore(j.dev, now)
+	j.dev.notBefore = now.Add(busyPause)
+	if j.attempts++; j.attempts > b.opts.Retries {
+		b.next(j, now)
+	}
+}
+
 // failed notes an attempt without an answer: the job is tried again, and then
 // its device demoted.
 func (b *Bus) failed(j *job, now time.Time, err error) {
