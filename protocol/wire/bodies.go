@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -60,12 +61,27 @@ func DecodeAlarm(p []byte) (Alarm, error) {
 	if len(m.Alarm) != 16 {
 		return Alarm{}, fmt.Errorf("%w: alarm id of %d bytes", ErrMalformed, len(m.Alarm))
 	}
-	v := point.Value{Kind: point.Kind(m.GetValue().GetKind()), Num: m.GetValue().GetNum(), Text: m.GetValue().GetText()}
+	if m.Priority < 1 || m.Priority > 4 {
+		return Alarm{}, fmt.Errorf("%w: alarm of priority %d", ErrMalformed, m.Priority)
+	}
+	kind, err := kindOf(m.GetValue().GetKind())
+	if err != nil {
+		return Alarm{}, fmt.Errorf("alarm: %w", err)
+	}
+	v := point.Value{Kind: kind, Num: m.GetValue().GetNum(), Text: m.GetValue().GetText()}
 	return Alarm{
 		Alarm: EventID(m.Alarm), Rule: m.Rule, Point: point.ID(m.Point), Place: m.Place, Zone: m.Zone,
 		Role: point.Role(m.Role), Value: v, Unit: point.Unit(m.Unit), Priority: int(m.Priority), Title: m.Title,
 		Drill: m.Drill, Occurrence: int(m.Occurrence), Actor: m.Actor, Raised: time.Unix(0, m.Raised), Remark: m.Remark,
 	}, nil
+}
+
+// kindOf refuses a number that is no kind, however large.
+func kindOf(k wirepb.Value_Kind) (point.Kind, error) {
+	if k < 0 || k > wirepb.Value_Kind(point.Text) {
+		return point.None, fmt.Errorf("%w: value of kind %d", ErrMalformed, k)
+	}
+	return point.Kind(k), nil
 }
 
 // Gap is the body of KindGap.
@@ -153,15 +169,11 @@ func decimals(vs []float64) (scale int, ok bool) {
 
 // Encode returns the protobuf form of t. Values that are short decimals travel
 // as differences of integers, all others as doubles; both come back exactly.
+// It fails without a row, and where rows are out of order or 49 days apart.
 func (t Telemetry) Encode() ([]byte, error) {
 	m := &wirepb.Telemetry{Device: t.Device, Columns: make([]*wirepb.Column, len(t.Columns))}
-	for i, at := range t.Rows {
-		if i == 0 {
-			m.Start = at.UnixMilli()
-			continue
-		}
-		step := at.UnixMilli() - t.Rows[i-1].UnixMilli()
-		m.Step = append(m.Step, uint32(max(step, 0)))
+	if err := encodeRows(m, t.Rows); err != nil {
+		return nil, err
 	}
 	values := 0
 	for _, c := range t.Columns {
@@ -191,6 +203,22 @@ func (t Telemetry) Encode() ([]byte, error) {
 	return proto.Marshal(m)
 }
 
+func encodeRows(m *wirepb.Telemetry, rows []time.Time) error {
+	if len(rows) == 0 {
+		return errors.New("telemetry without a row")
+	}
+	last := rows[0].UnixMilli()
+	m.Start, m.Step = last, make([]uint32, len(rows)-1)
+	for i, at := range rows[1:] {
+		ms := at.UnixMilli()
+		if ms < last || ms-last > math.MaxUint32 {
+			return fmt.Errorf("telemetry: row %d is %d ms after the one before", i+1, ms-last)
+		}
+		m.Step[i], last = uint32(ms-last), ms
+	}
+	return nil
+}
+
 // DecodeTelemetry checks and returns the readings in p: every column has one
 // value per row it names.
 func DecodeTelemetry(p []byte) (Telemetry, error) {
@@ -202,6 +230,9 @@ func DecodeTelemetry(p []byte) (Telemetry, error) {
 	at := m.Start
 	t.Rows[0] = time.UnixMilli(at)
 	for _, step := range m.Step {
+		if at > math.MaxInt64-int64(step) {
+			return Telemetry{}, fmt.Errorf("%w: telemetry: rows beyond the end of time", ErrMalformed)
+		}
 		at += int64(step)
 		t.Rows = append(t.Rows, time.UnixMilli(at))
 	}
@@ -216,8 +247,12 @@ func DecodeTelemetry(p []byte) (Telemetry, error) {
 }
 
 func decodeColumn(c *wirepb.Column, rows int) (Column, error) {
+	kind, err := kindOf(c.Kind)
+	if err != nil {
+		return Column{}, fmt.Errorf("column %q: %w", c.Point, err)
+	}
 	col := Column{
-		Point: c.Point, Unit: point.Unit(c.Unit), Role: point.Role(c.Role), Kind: point.Kind(c.Kind), Rows: c.Rows, Nums: c.Nums, Texts: c.Texts,
+		Point: c.Point, Unit: point.Unit(c.Unit), Role: point.Role(c.Role), Kind: kind, Rows: c.Rows, Nums: c.Nums, Texts: c.Texts,
 	}
 	if len(c.Ints) > 0 {
 		if c.Scale > maxScale || len(c.Nums) > 0 {
@@ -248,6 +283,9 @@ func decodeColumn(c *wirepb.Column, rows int) (Column, error) {
 			return Column{}, fmt.Errorf("%w: column %q: %d qualities for %d values", ErrMalformed, c.Point, len(c.Qualities), n)
 		}
 		for _, q := range c.Qualities {
+			if q > uint32(point.Implausible) {
+				return Column{}, fmt.Errorf("%w: column %q: quality %d", ErrMalformed, c.Point, q)
+			}
 			col.Qualities = append(col.Qualities, point.Quality(q))
 		}
 	}

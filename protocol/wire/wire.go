@@ -1,9 +1,9 @@
 // Package wire is the contract between gateway and cloud: what a record is,
 // how a batch and an ack look on the wire, and under which topics they travel.
 //
-// It guarantees: Encode then Decode gives back what went in; Decode never
-// panics and refuses a batch whose sequence has a hole that no gap record
-// declares; names and numbers of version 1 never change (wire.proto beside
+// It guarantees: what Encode takes, Decode gives back; Decode never panics and
+// refuses a number that is on none of its lists, and a batch whose sequence has
+// a hole that no gap record declares; names and numbers of version 1 never change (wire.proto beside
 // this file is the schema). It does no I/O and no compression: a payload is
 // one zstd frame of an encoded Batch, made and opened by whoever sends and
 // receives it, within MaxPayload and MaxInflated.
@@ -247,7 +247,7 @@ func DecodeBatch(p []byte) (Batch, error) {
 	}
 	b.Records = make([]Record, len(m.Records))
 	for i, p := range m.Records {
-		if len(p.Id) != 16 || len(p.Boot) != 16 || p.Kind == "" || len(p.Kind) > 64 {
+		if len(p.Id) != 16 || len(p.Boot) != 16 || p.Kind == "" || len(p.Kind) > 64 || p.Clock > uint32(ClockNTP) {
 			return Batch{}, fmt.Errorf("%w: record %d", ErrMalformed, i)
 		}
 		b.Records[i] = Record{

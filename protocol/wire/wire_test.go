@@ -96,6 +96,8 @@ func TestBatchOutsideTheContractIsRefused(t *testing.T) {
 		"short boot":   func(b *wirepb.Batch) { b.Records[0].Boot = nil },
 		"no kind":      func(b *wirepb.Batch) { b.Records[0].Kind = "" },
 		"endless kind": func(b *wirepb.Batch) { b.Records[0].Kind = strings.Repeat("k", 65) },
+		"clock 4":      func(b *wirepb.Batch) { b.Records[0].Clock = 4 },
+		"clock 259":    func(b *wirepb.Batch) { b.Records[0].Clock = 259 }, // 3 in its low byte
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := good()
@@ -147,6 +149,30 @@ func TestAlarmComesBackAsItWentIn(t *testing.T) {
 	}
 }
 
+func TestAlarmOutsideTheContractIsRefused(t *testing.T) {
+	for name, spoil := range map[string]func(*wirepb.Alarm){
+		"kind 5":          func(a *wirepb.Alarm) { a.Value.Kind = 5 },
+		"kind 257":        func(a *wirepb.Alarm) { a.Value.Kind = 257 },
+		"kind -255":       func(a *wirepb.Alarm) { a.Value.Kind = -255 },
+		"no priority":     func(a *wirepb.Alarm) { a.Priority = 0 },
+		"priority 5":      func(a *wirepb.Alarm) { a.Priority = 5 },
+		"priority 2^32-1": func(a *wirepb.Alarm) { a.Priority = math.MaxUint32 },
+		"no alarm":        func(a *wirepb.Alarm) { a.Alarm = nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := &wirepb.Alarm{Alarm: make([]byte, 16), Priority: 1, Value: &wirepb.Value{Kind: wirepb.Value_NUMBER}}
+			spoil(m)
+			p, err := proto.Marshal(m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if a, err := DecodeAlarm(p); !errors.Is(err, ErrMalformed) {
+				t.Errorf("got %+v, %v, want ErrMalformed", a, err)
+			}
+		})
+	}
+}
+
 func TestTelemetryComesBackToTheLastBit(t *testing.T) {
 	start := time.UnixMilli(1764000000123)
 	tel := Telemetry{
@@ -184,6 +210,11 @@ func TestTelemetryThatDoesNotAddUpIsRefused(t *testing.T) {
 		"values twice":            {Ints: []int64{1, 2}, Nums: []float64{1, 2}},
 		"texts for half of them":  {Ints: []int64{1, 2}, Texts: []string{"x"}},
 		"qualities for half":      {Ints: []int64{1, 2}, Qualities: []uint32{1}},
+		"quality 5":               {Ints: []int64{1, 2}, Qualities: []uint32{1, 5}},
+		"quality 257":             {Ints: []int64{1, 2}, Qualities: []uint32{1, 257}}, // good in its low byte
+		"kind 5":                  {Kind: 5, Ints: []int64{1, 2}},
+		"kind 257":                {Kind: 257, Ints: []int64{1, 2}},
+		"kind -255":               {Kind: -255, Ints: []int64{1, 2}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, err := proto.Marshal(&wirepb.Telemetry{Device: "d", Step: []uint32{1000}, Columns: []*wirepb.Column{c}})
@@ -194,6 +225,40 @@ func TestTelemetryThatDoesNotAddUpIsRefused(t *testing.T) {
 				t.Errorf("got %v, want ErrMalformed", err)
 			}
 		})
+	}
+}
+
+// What does not fit the message is refused where it is written: a reader could
+// not tell that it was changed.
+func TestTelemetryThatWouldComeBackChangedIsNotEncoded(t *testing.T) {
+	old := time.Unix(0, 0)
+	for name, rows := range map[string][]time.Time{
+		"no row":                  nil,
+		"rows out of order":       {old.Add(time.Second), old},
+		"a jump from 1970 to now": {old, old.AddDate(56, 0, 0)},
+		"a step of 2^32 ms":       {old, old.Add((math.MaxUint32 + 1) * time.Millisecond)},
+	} {
+		if _, err := (Telemetry{Device: "d", Rows: rows}).Encode(); err == nil {
+			t.Errorf("%s: encoded", name)
+		}
+	}
+	rows := []time.Time{old, old.Add(math.MaxUint32 * time.Millisecond)}
+	p, err := Telemetry{Device: "d", Rows: rows}.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := DecodeTelemetry(p); err != nil || !reflect.DeepEqual(got.Rows, rows) {
+		t.Errorf("the longest step came back as %v, %v", got.Rows, err)
+	}
+}
+
+func TestTelemetryBeyondTheEndOfTimeIsRefused(t *testing.T) {
+	p, err := proto.Marshal(&wirepb.Telemetry{Device: "d", Start: math.MaxInt64, Step: []uint32{1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := DecodeTelemetry(p); !errors.Is(err, ErrMalformed) {
+		t.Errorf("got %v, %v, want ErrMalformed", got.Rows, err)
 	}
 }
 
@@ -251,8 +316,22 @@ func seed(f *testing.F, vs ...encoder) {
 	}
 }
 
+// seedRaw adds messages that no encoder of ours would write.
+func seedRaw(f *testing.F, ms ...proto.Message) {
+	for _, m := range ms {
+		p, err := proto.Marshal(m)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(p)
+	}
+}
+
 func FuzzDecodeBatch(f *testing.F) {
 	seed(f, batchOf(record(1, KindAlarmRaised, []byte("b")), gap(f, 2, 9)))
+	seedRaw(f, &wirepb.Batch{Version: 1, Epoch: "e", Lane: 1, Records: []*wirepb.Record{
+		{Id: make([]byte, 16), Seq: 1, Kind: "x", Boot: make([]byte, 16), Clock: 259},
+	}})
 	f.Fuzz(func(t *testing.T, p []byte) {
 		roundTrip(t, p, DecodeBatch)
 		if b, err := DecodeBatch(p); err == nil {
@@ -270,7 +349,13 @@ func FuzzDecodeAck(f *testing.F) {
 
 func FuzzDecodeAlarm(f *testing.F) {
 	seed(f, Alarm{Alarm: EventID{1}, Value: point.Float(1.5), Priority: 1, Raised: time.Unix(5, 0)})
-	f.Fuzz(func(t *testing.T, p []byte) { roundTrip(t, p, DecodeAlarm) })
+	seedRaw(f, &wirepb.Alarm{Alarm: make([]byte, 16), Priority: 1 << 31, Value: &wirepb.Value{Kind: 257}})
+	f.Fuzz(func(t *testing.T, p []byte) {
+		roundTrip(t, p, DecodeAlarm)
+		if a, err := DecodeAlarm(p); err == nil && (a.Priority < 1 || a.Priority > 4 || a.Value.Kind > point.Text) {
+			t.Fatalf("accepted %+v", a)
+		}
+	})
 }
 
 func FuzzDecodeTelemetry(f *testing.F) {
@@ -280,6 +365,9 @@ func FuzzDecodeTelemetry(f *testing.F) {
 		{Point: "b", Kind: point.State, Rows: []uint32{1}, Nums: []float64{1}, Texts: []string{"on"}, Qualities: []point.Quality{point.Stale}},
 		{Point: "c", Kind: point.Number, Nums: []float64{math.Pi, math.Inf(1)}},
 	}})
+	seedRaw(f,
+		&wirepb.Telemetry{Device: "d", Columns: []*wirepb.Column{{Kind: 257, Ints: []int64{1}, Qualities: []uint32{257}}}},
+		&wirepb.Telemetry{Device: "d", Start: math.MaxInt64, Step: []uint32{math.MaxUint32, 1}})
 	f.Fuzz(func(t *testing.T, p []byte) { roundTrip(t, p, DecodeTelemetry) })
 }
 
