@@ -83,7 +83,8 @@ type reader struct {
 	numeric byte  // 'u', 's' or 'f'
 	width   uint8 // bits of the raw value
 	invert  bool
-	safety  bool
+	high    bool // above its range may be danger
+	low     bool // below its range may be danger
 }
 
 // special is what the profiles of few points say.
@@ -110,12 +111,13 @@ type state struct {
 
 // newReader compiles one point; plain is shared by those with nothing special.
 func newReader(spec drivers.Spec, p *drivers.PointSpec, sources []source, plain *special) reader {
-	t := types[typeOf(p)]
+	t, role := types[typeOf(p)], point.Roles[p.Role]
 	r := reader{
 		id: p.ID, kind: p.Kind, numeric: t.class, width: uint8(16 * t.registers),
 		value:   newField(sources, place(spec, p.At, t.registers), p.Order, p.Bits),
 		invert:  p.Invert,
-		safety:  point.Roles[p.Role].Safety,
+		high:    role.Safety,
+		low:     role.Safety && role.Low,
 		scaling: newScaling(p.Scale, p.Offset),
 		special: plain,
 	}
@@ -143,9 +145,9 @@ func newReader(spec drivers.Spec, p *drivers.PointSpec, sources []source, plain 
 	return r
 }
 
-// decode returns what the data says. high marks a life-safety point above its
-// range: Good, but worth a second look.
-func (r *reader) decode() (v point.Value, q point.Quality, high bool) {
+// decode returns what the data says. beyond marks a life-safety point outside
+// its range on a side where danger is: Good, but worth a second look.
+func (r *reader) decode() (v point.Value, q point.Quality, beyond bool) {
 	raw, s := r.value.raw(), r.special
 	for _, sentinel := range s.sentinels {
 		if raw == sentinel {
@@ -170,15 +172,15 @@ func (r *reader) decode() (v point.Value, q point.Quality, high bool) {
 		return point.Value{}, point.Fault, false
 	}
 	v = point.Float(x)
+	if q != point.Good {
+		return v, q, false
+	}
+	under, over := s.min != nil && x < *s.min, s.max != nil && x > *s.max
 	switch {
-	case q != point.Good:
-	case s.min != nil && x < *s.min:
-		q = point.Implausible
-	case s.max != nil && x > *s.max:
-		if r.safety {
-			return v, q, true
-		}
-		q = point.Implausible
+	case under && r.low, over && r.high:
+		return v, q, true
+	case under, over:
+		return v, point.Implausible, false
 	}
 	return v, q, false
 }

@@ -4,9 +4,10 @@
 // and unit id are read in the fewest requests that touch nothing nobody asked
 // for (Spec.Hole relaxes that); a value is emitted only for a reply that fits
 // its request; all points of a job come from the same replies; a point whose
-// device, sentinel or status says "no measurement" is never Good; an over-range
-// of a life-safety point is, and is read a second time before it is emitted;
-// steady-state polling does not allocate.
+// device, sentinel or status says "no measurement" is never Good; a life-safety
+// point beyond its range on a side where danger is (point.RoleInfo) is, and is
+// read a second time before it is emitted; steady-state polling does not
+// allocate.
 package modbus
 
 import (
@@ -42,7 +43,7 @@ type Driver struct {
 type job struct {
 	requests []*request
 	points   []reader
-	ranged   bool // a life-safety point has an upper end of its range
+	ranged   bool // a life-safety point has an end to its range where danger is
 }
 
 // New builds the driver of one device. It reports every fault of the spec.
@@ -92,7 +93,7 @@ func (d *Driver) Do(ctx context.Context, index int, emit func(point.Reading)) er
 		return err
 	}
 	at := d.now()
-	if j.ranged && j.over() {
+	if j.ranged && j.beyond() {
 		// Doubt never hides danger: a spike is told from a leak by reading again,
 		// and if that fails, what was seen stands.
 		if err := d.read(ctx, j); err != nil {
@@ -119,7 +120,7 @@ func (d *Driver) Probe(ctx context.Context) error {
 	return err
 }
 
-// read fills the data of all requests of a job.
+// read fills the data of all requests of a job, or leaves all as it was.
 func (d *Driver) read(ctx context.Context, j *job) error {
 	for _, r := range j.requests {
 		d.asked = r.unit
@@ -127,7 +128,10 @@ func (d *Driver) read(ctx context.Context, j *job) error {
 		if err != nil {
 			return err
 		}
-		copy(r.data, data)
+		copy(r.fresh, data)
+	}
+	for _, r := range j.requests {
+		r.data, r.fresh = r.fresh, r.data
 	}
 	return nil
 }
@@ -168,10 +172,10 @@ func refusal(err error) error {
 	return fmt.Errorf("%w: %w", kind, err)
 }
 
-// over reports whether a life-safety point is above its range.
-func (j *job) over() bool {
+// beyond reports whether a life-safety point is where danger may be, or a spike.
+func (j *job) beyond() bool {
 	for i := range j.points {
-		if _, _, high := j.points[i].decode(); high {
+		if _, _, beyond := j.points[i].decode(); beyond {
 			return true
 		}
 	}
@@ -194,7 +198,8 @@ func (j *job) fault(at time.Time, emit func(point.Reading)) {
 	}
 }
 
-// request is one frame, ready to be sent, and the data of its last reply.
+// request is one frame, ready to be sent, and the data of the last
+// replies to its job.
 type request struct {
 	unit     byte
 	tx       []byte
@@ -202,6 +207,7 @@ type request struct {
 	pdu      func(frame []byte) []byte
 	packager gomodbus.Packager
 	data     []byte
+	fresh    []byte // data to be, until all requests of the job are answered
 	rxBytes  int
 }
 

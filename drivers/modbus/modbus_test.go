@@ -249,6 +249,8 @@ func TestDecoding(t *testing.T) {
 		{"under its range", drivers.PointSpec{Type: "s16", Min: float(0)}, "FFFF", "-1", point.Implausible},
 		{"life safety under its range", drivers.PointSpec{Type: "s16", Role: "gas", Min: float(0)}, "FFFF", "-1", point.Implausible},
 		{"life safety over its range", drivers.PointSpec{Role: "gas", Max: float(100)}, "0065", "101", point.Good},
+		{"oxygen under its range", drivers.PointSpec{Type: "s16", Role: "oxygen", Min: float(0)}, "FFFF", "-1", point.Good},
+		{"oxygen over its range", drivers.PointSpec{Role: "oxygen", Max: float(30)}, "001F", "31", point.Good},
 		{"bit of a register", drivers.PointSpec{Kind: point.Bool, Type: "bit", Bits: 0x0004}, "0004", "true", point.Good},
 		{"another bit", drivers.PointSpec{Kind: point.Bool, Bits: 0x0004}, "FFFB", "false", point.Good},
 		{"normally closed contact", drivers.PointSpec{Kind: point.Bool, Invert: true}, "0000", "true", point.Good},
@@ -360,6 +362,41 @@ func TestALifeSafetyOverRangeIsReadAgainAtOnce(t *testing.T) {
 				t.Errorf("asked %d times, want %d", *asked, tt.asked)
 			}
 		})
+	}
+}
+
+func TestASecondLookThatFailsHalfwayLeavesTheFirstWhole(t *testing.T) {
+	replies := []uint16{140, 0, 12} // value, state, value again; then silence
+	link := &drivertest.Script{Otherwise: func(request []byte) []byte {
+		if len(replies) == 0 {
+			return nil
+		}
+		next := replies[0]
+		replies = replies[1:]
+		return drivertest.ReplyRTU(nil, request, func(_, _ byte, _ uint16) uint16 { return next })
+	}}
+	gas, state := holding("ch4", 0), holding("state", 5)
+	gas.Role, gas.Max, gas.StatusOf = "gas", float(100), "state"
+	state.Kind, state.States = point.State, map[uint64]drivers.State{0: {Name: "normal", Class: drivers.ClassNormal}}
+	d := build(t, spec(gas, state), link)
+	got := make(map[point.ID]point.Reading)
+	err := d.Do(t.Context(), 0, func(r point.Reading) { got[r.Point] = r })
+	if !errors.Is(err, drivers.ErrNoReply) || got["d/ch4"].Value.Num != 140 || got["d/ch4"].Quality != point.Good {
+		t.Errorf("%v, %v; want the 140 that was seen, and ErrNoReply", got, err)
+	}
+}
+
+func TestLowOxygenIsReadAgainBeforeItIsEmitted(t *testing.T) {
+	link, asked := sequence(65535, 20)
+	o2 := holding("o2", 0)
+	o2.Type, o2.Role, o2.Min = "s16", "oxygen", float(0)
+	d := build(t, spec(o2), link)
+	var got []point.Reading
+	if err := d.Do(t.Context(), 0, func(r point.Reading) { got = append(got, r) }); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 1 || got[0].Value.Num != 20 || *asked != 2 {
+		t.Errorf("emitted %+v after %d requests, want 20 after 2", got, *asked)
 	}
 }
 

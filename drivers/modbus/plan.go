@@ -112,7 +112,7 @@ func (d *Driver) planGroup(spec drivers.Spec, key pace, points []*drivers.PointS
 		j.points, public.Points = make([]reader, len(members.points)), make([]point.ID, len(members.points))
 		for i, p := range members.points {
 			j.points[i], public.Points[i] = newReader(spec, p, sources, plain), p.ID
-			j.ranged = j.ranged || j.points[i].safety && p.Max != nil
+			j.ranged = j.ranged || j.points[i].high && p.Max != nil || j.points[i].low && p.Min != nil
 		}
 		d.jobs = append(d.jobs, j)
 		d.public = append(d.public, public)
@@ -221,7 +221,7 @@ func (d *Driver) readRequest(framing drivers.Framing, b block) (*request, error)
 	if b.bits() {
 		size = (b.count + 7) / 8
 	}
-	r.data = make([]byte, size)
+	r.data, r.fresh = make([]byte, size), make([]byte, size)
 	// The request's own wrapping, function and count come back around the data.
 	r.rxBytes = len(r.tx) - 4 + 1 + size
 	switch i := slices.IndexFunc(d.probes, func(p *request) bool { return p.unit == b.unit }); {

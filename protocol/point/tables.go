@@ -71,6 +71,9 @@ type RoleInfo struct {
 	// Safety marks points that people's lives hang on: polled first, and an
 	// over-range in the alarming direction is an alarm, not a fault.
 	Safety bool
+	// Low marks a safety role whose low values are dangerous too: below its
+	// range may be true. Of the others, only a broken sensor says so.
+	Low bool
 	// Output marks points that are written, not read.
 	Output bool
 }
@@ -83,7 +86,7 @@ var Roles = map[Role]RoleInfo{
 	"detector_state":   {Kind: State, Safety: true},
 	"co":               {Kind: Number, Units: []Unit{PPM, MgPerM3}, Safety: true},
 	"h2s":              {Kind: Number, Units: []Unit{MgPerM3, PPM}, Safety: true},
-	"oxygen":           {Kind: Number, Units: []Unit{PercentVol}, Safety: true},
+	"oxygen":           {Kind: Number, Units: []Unit{PercentVol}, Safety: true, Low: true},
 	"septic_methane":   {Kind: Number, Units: []Unit{PercentLEL, PercentVol}, Safety: true},
 	"smoke":            {Kind: Bool, Safety: true},
 	"sos":              {Kind: Bool, Safety: true},
