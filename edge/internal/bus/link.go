@@ -3,8 +3,10 @@ package bus
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -67,7 +69,8 @@ func ParseLink(s string) (Link, error) {
 	default:
 		return Link{}, fmt.Errorf("%w %q: want serial:PATH?baud=9600&parity=none&stop=1 or tcp://HOST:PORT", ErrLink, s)
 	}
-	for key, given := range values {
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		given := values[key]
 		if err := l.set(key, given[len(given)-1]); err != nil {
 			errs = append(errs, fmt.Errorf("%w %q: %w", ErrLink, s, err))
 		}

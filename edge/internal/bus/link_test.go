@@ -44,6 +44,22 @@ func TestParseLink(t *testing.T) {
 	}
 }
 
+func TestFaultsOfALinkAreToldInOneOrder(t *testing.T) {
+	const want = "baud=x parity=y stop=z"
+	for range 50 {
+		_, err := ParseLink("serial:/dev/x?stop=z&parity=y&baud=x")
+		var got []string
+		for line := range strings.Lines(err.Error()) {
+			_, fault, _ := strings.Cut(line, `": `)
+			fault, _, _ = strings.Cut(fault, ":")
+			got = append(got, fault)
+		}
+		if order := strings.Join(got, " "); order != want {
+			t.Fatalf("told %q, want %q", order, want)
+		}
+	}
+}
+
 // FuzzParseLink checks that what is accepted means the same when written out.
 func FuzzParseLink(f *testing.F) {
 	f.Add("serial:/dev/ttyS1?baud=2400&parity=even&stop=2")
