@@ -52,7 +52,8 @@ type Options struct {
 	// used again after it returns.
 	Emit func([]point.Reading)
 	// Beat is called after every exchange or failed attempt, and at least every
-	// five seconds: the sign that this bus is not stuck.
+	// two seconds while Emit and the port do not block: the sign that this bus
+	// is not stuck.
 	Beat func()
 }
 
@@ -195,7 +196,7 @@ func (b *Bus) Attach(id string, d drivers.Driver) error {
 	if slices.ContainsFunc(b.devices, func(other *device) bool { return other.id == id }) {
 		return fmt.Errorf("bus %s: device %s is attached twice", b.opts.ID, id)
 	}
-	dev := &device{id: id, driver: d, metrics: b.metrics.device(id)}
+	dev := &device{id: id, driver: d}
 	dev.writer, _ = d.(drivers.Writer)
 	for i, spec := range d.Jobs() {
 		if spec.Every <= 0 {
@@ -204,6 +205,7 @@ func (b *Bus) Attach(id string, d drivers.Driver) error {
 		j := &job{dev: dev, index: i, every: spec.Every, critical: spec.Critical, size: spec.TxBytes + spec.RxBytes}
 		dev.jobs = append(dev.jobs, j)
 	}
+	dev.metrics = b.metrics.device(id)
 	b.devices = append(b.devices, dev)
 	b.jobs = append(b.jobs, dev.jobs...)
 	return nil
@@ -245,7 +247,11 @@ func (b *Bus) start() {
 	b.timer = time.NewTimer(0)
 	budget := b.Budget()
 	b.metrics.budget.Set(budget.Ratio)
-	if budget.Ratio > 1 {
+	switch {
+	case budget.Critical > 1:
+		b.opts.Log.Warn("life safety alone does not fit the line: nothing else is polled, and a device that fell silent is not asked again",
+			"link", b.link.String(), "budget", budget.Ratio, "life_safety", budget.Critical, "hint", budget.hint())
+	case budget.Ratio > 1:
 		b.opts.Log.Warn("the poll plan does not fit the line", "link", b.link.String(),
 			"budget", budget.Ratio, "hint", budget.hint())
 	}

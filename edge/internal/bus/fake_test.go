@@ -64,6 +64,9 @@ func (l *fakeLine) discard() (int, error) {
 }
 
 func (l *fakeLine) receive(buf []byte, until time.Time) (int, error) {
+	if end := time.Now().Add(patience); until.After(end) {
+		until = end
+	}
 	ready := len(l.pending) > 0 && !l.at.After(until)
 	if ready {
 		until = l.at

@@ -26,8 +26,8 @@ type line interface {
 }
 
 // patience bounds one wait, so that a slow device does not look like a hung
-// bus to the watchdog, and a serial read sees the end of its context.
+// bus to the watchdog (see Options.Beat), and a serial read sees the end of its context.
 const (
-	patience       = 4 * time.Second
+	patience       = 1500 * time.Millisecond
 	serialPatience = 250 * time.Millisecond
 )

@@ -12,8 +12,9 @@ import (
 )
 
 // dialTimeout bounds a connect; a serial server on the same site answers in
-// milliseconds, and a beat is due every five seconds.
-const dialTimeout = 3 * time.Second
+// milliseconds, a lost SYN is sent again after one second, and a
+// beat is due every two.
+const dialTimeout = 1800 * time.Millisecond
 
 // tcpLine is a Modbus TCP endpoint or a serial server.
 type tcpLine struct {

@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"gatehouse/drivers"
 	"gatehouse/protocol/point"
 )
@@ -379,11 +381,16 @@ func TestALinkThatComesBackFindsNoDeviceDemoted(t *testing.T) {
 	})
 }
 
-func TestTheHeartBeatsAtLeastEveryFiveSeconds(t *testing.T) {
+func TestTheHeartBeatsAtLeastEveryTwoSeconds(t *testing.T) {
 	cases := map[string]func(t *testing.T, r *rig){
 		"idle":      func(t *testing.T, r *rig) { r.device(t, 1, time.Hour) },
 		"dead link": func(t *testing.T, r *rig) { r.device(t, 1, time.Second); r.line.openErr = errTest },
 		"dead device": func(t *testing.T, r *rig) {
+			r.device(t, 1, time.Second)
+			r.silent(1)
+		},
+		"slow device": func(t *testing.T, r *rig) {
+			r.opts.Timeout = 30 * time.Second
 			r.device(t, 1, time.Second)
 			r.silent(1)
 		},
@@ -399,12 +406,12 @@ func TestTheHeartBeatsAtLeastEveryFiveSeconds(t *testing.T) {
 				time.Sleep(2 * time.Minute)
 				r.stop()
 				for _, at := range r.beats {
-					if gap := at.Sub(last); gap > 5*time.Second {
+					if gap := at.Sub(last); gap > 2*time.Second {
 						t.Errorf("%v without a beat", gap)
 					}
 					last = at
 				}
-				if len(r.beats) < 24 {
+				if len(r.beats) < 60 {
 					t.Errorf("%d beats in 2 min", len(r.beats))
 				}
 			})
@@ -461,5 +468,52 @@ func TestBudget(t *testing.T) {
 	}
 	if b := build("tcp://h:4001", drivers.RTU, 13).Budget(); b.Ratio < 1.01 || b.Baud != 9600 {
 		t.Errorf("13 polls through a serial server: %+v", b)
+	}
+}
+
+func TestLifeSafetyThatFillsTheLineAloneIsSaidAtStart(t *testing.T) {
+	for _, tt := range []struct {
+		critical, others int
+		want             string
+	}{
+		{12, 0, ""},
+		{12, 5, "the poll plan does not fit the line"},
+		{14, 0, "life safety alone does not fit the line"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, Options{})
+			d := &fakeDriver{}
+			for i := range tt.critical + tt.others {
+				d.jobs = append(d.jobs, drivers.Job{Every: time.Second, Critical: i < tt.critical, TxBytes: 8, RxBytes: 45})
+			}
+			if err := r.Attach("d", d); err != nil {
+				t.Fatal(err)
+			}
+			r.start()
+			log := r.log.String()
+			if log == "" != (tt.want == "") || !strings.Contains(log, tt.want) || strings.Count(log, "\n") > 1 {
+				t.Errorf("%d and %d jobs: %q, want %q", tt.critical, tt.others, log, tt.want)
+			}
+		})
+	}
+}
+
+func TestADeviceThatCannotBeAttachedLeavesNoSeries(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	b, err := New(Options{ID: "b", Link: "serial:/dev/x", Emit: func([]point.Reading) {}, Registerer: registry})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Attach("d", &fakeDriver{jobs: make([]drivers.Job, 1)}); err == nil {
+		t.Error("a job without a period was attached")
+	}
+	if err := b.Attach("d", &fakeDriver{}); err != nil {
+		t.Error(err)
+	}
+	if _, err := registry.Gather(); err != nil {
+		t.Errorf("metrics: %v", err)
+	}
+	if len(b.jobs) != 0 {
+		t.Errorf("%d jobs, want none of the device that was refused", len(b.jobs))
 	}
 }
