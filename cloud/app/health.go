@@ -13,8 +13,8 @@ import (
 
 const (
 	healthEvery = 5 * time.Second
-	// maxFailing is how long the log may fail to store, with room on the disk,
-	// before the service ends to be started anew.
+	// maxFailing is how long the log may fail, try after try, with room on the
+	// disk, before the service ends to be started anew.
 	maxFailing = 30 * time.Second
 	// enoughRoom tells a full disk, which a restart does not cure.
 	enoughRoom = 64 << 20
@@ -36,10 +36,7 @@ func (h health) ready() error {
 	if !h.broker.Ready() {
 		return errors.New("broker is down")
 	}
-	if d := h.events.Failing(); d > 0 {
-		return fmt.Errorf("event log has not stored for %s", d.Round(time.Second))
-	}
-	return nil
+	return h.events.Err()
 }
 
 // watch reports to stuck, once, when only a restart can help: a stream that
@@ -53,7 +50,7 @@ func (h health) watch(ctx context.Context, stuck chan<- error) {
 		case <-ctx.Done():
 			return
 		}
-		if d := h.events.Failing(); d >= maxFailing && freeBytes(h.data) >= enoughRoom {
+		if h.events.Stuck() >= maxFailing && freeBytes(h.data) >= enoughRoom {
 			stuck <- fmt.Errorf("%w (hint: it ends now so that its supervisor starts it again; see the log for a write error)", errStuck)
 			return
 		}

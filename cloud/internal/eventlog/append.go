@@ -2,32 +2,25 @@ package eventlog
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/nats-io/nats.go/jetstream"
 
 	"gatehouse/protocol/wire"
 )
 
 const (
-	// maxMessage is what one compressed run may weigh.
+	// maxMessage is what one compressed run may weigh, and maxRun how many
+	// records it may have: a page that begins in the middle of a run opens all
+	// of it. maxSingle is for a record that cannot be halved; it has what the
+	// broker grants the service beyond a gateway's payload, less the headers.
 	maxMessage = wire.MaxPayload
+	maxRun     = 1000
+	maxSingle  = wire.MaxPayload + 32<<10
 
 	appendTimeout = 10 * time.Second
 	maxAttempts   = 8
 )
-
-// marker is what the log knows of one gateway's lane: up to where it has all
-// there was to have. Its JSON form is stored.
-type marker struct {
-	Epoch string `json:"epoch"`
-	Last  uint64 `json:"last"`
-
-	at uint64 // its own sequence in the stream; 0 if there is none
-}
 
 // message is one run of records of equal kind, ready to be stored.
 type message struct {
@@ -40,7 +33,7 @@ type message struct {
 // Append stores what is new in b and returns up to where the gateway's lane is
 // now complete. A result below b's first sequence means that b would leave a
 // hole and nothing of it was stored. With an error nothing is promised: send
-// the batch again.
+// the batch again, unless it is ErrTooBig.
 func (l *Log) Append(ctx context.Context, o Origin, b wire.Batch) (upTo uint64, err error) {
 	ln := l.lanes[b.Lane]
 	if ln == nil {
@@ -57,11 +50,11 @@ func (l *Log) Append(ctx context.Context, o Origin, b wire.Batch) (upTo uint64, 
 		if err != nil {
 			return 0, err
 		}
-		if m.Epoch == b.Epoch && (last <= m.Last || from > m.Last+1) {
-			if last <= m.Last {
+		if known, ok := m.lastOf(b.Epoch); ok && (last <= known || from > known+1) {
+			if last <= known {
 				l.duplicates.WithLabelValues(b.Lane.String()).Add(float64(len(b.Records)))
 			}
-			return m.Last, nil
+			return known, nil
 		}
 		err = l.appendAfter(ctx, ln, o, b, from, m)
 		if errors.Is(err, errRaced) {
@@ -78,9 +71,10 @@ func (l *Log) Append(ctx context.Context, o Origin, b wire.Batch) (upTo uint64, 
 // appendAfter stores what b has beyond the marker.
 func (l *Log) appendAfter(ctx context.Context, ln *lane, o Origin, b wire.Batch, from uint64, m marker) error {
 	records := b.Records
+	known, ok := m.lastOf(b.Epoch)
 	switch {
-	case m.Epoch == b.Epoch:
-		records = trim(b.Records, m.Last)
+	case ok:
+		records = trim(b.Records, known)
 		l.duplicates.WithLabelValues(b.Lane.String()).Add(float64(len(b.Records) - len(records)))
 	case from > 1:
 		// No marker, or a new epoch: what came before cannot be had here.
@@ -96,11 +90,10 @@ func (l *Log) appendAfter(ctx context.Context, ln *lane, o Origin, b wire.Batch,
 	}
 	for len(messages) > 0 {
 		n := min(len(messages), maxMessages)
-		next := marker{Epoch: b.Epoch, Last: messages[n-1].last}
-		if m, err = l.commit(ctx, ln, part{gateway: o.Gateway, messages: messages[:n], expect: m.at, next: next}); err != nil {
+		next := m.moved(b.Epoch, messages[n-1].last)
+		if m, err = l.commit(ctx, ln, part{origin: o, messages: messages[:n], expect: m.at, next: next}); err != nil {
 			return err
 		}
-		l.announce(b.Lane, o.Division, messages[:n])
 		messages = messages[n:]
 	}
 	return nil
@@ -162,51 +155,28 @@ func (l *Log) cut(o Origin, b wire.Batch, records []wire.Record) ([]message, err
 
 // pack compresses a run, in halves if it is too big for one message.
 func (l *Log) pack(out []message, subject string, o Origin, b wire.Batch, run []wire.Record) ([]message, error) {
+	if len(run) > maxRun {
+		return l.packHalves(out, subject, o, b, run)
+	}
 	p, err := wire.Batch{Version: wire.Version, Gateway: o.Gateway, Epoch: b.Epoch, Lane: b.Lane, Records: run}.Encode()
 	if err != nil {
 		return nil, fmt.Errorf("append: %w", err)
 	}
 	data := l.enc.EncodeAll(p, nil)
-	if len(data) > maxMessage && len(run) > 1 {
-		if out, err = l.pack(out, subject, o, b, run[:len(run)/2]); err != nil {
-			return nil, err
-		}
-		return l.pack(out, subject, o, b, run[len(run)/2:])
+	switch {
+	case len(run) > 1 && len(data) > maxMessage:
+		return l.packHalves(out, subject, o, b, run)
+	case len(data) > maxSingle:
+		return nil, fmt.Errorf("append: %w: record %d takes %d bytes compressed", ErrTooBig, run[0].Seq, len(data))
 	}
 	return append(out, message{subject: subject, kind: run[0].Kind, data: data, last: run[len(run)-1].Seq}), nil
 }
 
-// marker returns what is known of a gateway's lane, from memory or the stream.
-func (ln *lane) marker(ctx context.Context, gateway string) (marker, error) {
-	ln.mu.Lock()
-	m, ok := ln.markers[gateway]
-	ln.mu.Unlock()
-	if ok {
-		return m, nil
+func (l *Log) packHalves(out []message, subject string, o Origin, b wire.Batch, run []wire.Record) ([]message, error) {
+	half := len(run) / 2
+	out, err := l.pack(out, subject, o, b, run[:half])
+	if err != nil {
+		return nil, err
 	}
-	msg, err := ln.stream.GetLastMsgForSubject(ctx, markSubject(ln.id, gateway))
-	switch {
-	case errors.Is(err, jetstream.ErrMsgNotFound):
-	case err != nil:
-		return marker{}, fmt.Errorf("%w: marker of %s: %w", ErrStore, gateway, err)
-	default:
-		if err := json.Unmarshal(msg.Data, &m); err != nil {
-			return marker{}, fmt.Errorf("%w: marker of %s: %w", ErrStore, gateway, err)
-		}
-		m.at = msg.Sequence
-	}
-	ln.learn(gateway, m)
-	return m, nil
-}
-
-func (ln *lane) learn(gateway string, m marker) {
-	ln.mu.Lock()
-	defer ln.mu.Unlock()
-	ln.markers[gateway] = m
-}
-
-func (ln *lane) forget(gateway string) {
-	ln.mu.Lock()
-	defer ln.mu.Unlock()
-	delete(ln.markers, gateway)
+	return l.pack(out, subject, o, b, run[half:])
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
+
+	"gatehouse/protocol/wire"
 )
 
 // Headers of an atomic batch, ADR-50, and of a message with an own life time,
@@ -33,9 +35,12 @@ const (
 
 	commitTimeout = 10 * time.Second
 
-	// codeWrongLastSequence is the server's refusal of headerExpected, see
-	// errors.json in nats-server.
-	codeWrongLastSequence = 10071
+	// The server's refusals that matter here, see errors.json in nats-server:
+	// of headerExpected, and for want of room.
+	codeWrongLastSequence     = 10071
+	codeAccountResources      = 10002
+	codeInsufficientResources = 10023
+	codeStorageResources      = 10047
 )
 
 // errRaced occurs when the marker was not what it was thought to be.
@@ -44,7 +49,7 @@ var errRaced = errors.New("marker moved")
 // part is what one gateway contributes to an atomic batch: messages and the
 // marker behind them, good only if its marker is still at expect.
 type part struct {
-	gateway  string
+	origin   Origin
 	messages []message
 	expect   uint64
 	next     marker
@@ -75,11 +80,11 @@ func (l *Log) commit(ctx context.Context, ln *lane, p part) (marker, error) {
 		got.err = fmt.Errorf("%w: closing", ErrStore)
 	}
 	if got.err != nil {
-		ln.forget(p.gateway) // whatever happened, the stream knows
+		ln.forget(p.origin.Gateway) // whatever happened, the stream knows
 		return marker{}, got.err
 	}
 	p.next.at = got.at
-	ln.learn(p.gateway, p.next)
+	ln.learn(p.origin.Gateway, p.next)
 	return p.next, nil
 }
 
@@ -112,10 +117,10 @@ func (ln *lane) gather(first *part) (group []*part, left *part) {
 		for _, m := range p.messages {
 			bytes += len(m.data)
 		}
-		if len(group) > 0 && (gateways[p.gateway] || count > maxGroup || bytes > maxGroupBytes) {
+		if len(group) > 0 && (gateways[p.origin.Gateway] || count > maxGroup || bytes > maxGroupBytes) {
 			return group, p
 		}
-		group, gateways[p.gateway] = append(group, p), true
+		group, gateways[p.origin.Gateway] = append(group, p), true
 		select {
 		case p = <-ln.parts:
 		default:
@@ -124,86 +129,91 @@ func (ln *lane) gather(first *part) (group []*part, left *part) {
 	}
 }
 
-// store publishes a group; if the server refuses it, each part by itself, so
-// that one cannot spoil it for the others.
+// store publishes a group and announces it. If it fails, each part is tried
+// by itself, so that one cannot spoil it for the others; not if the server does
+// not answer, which would make each of them wait as long again.
 func (l *Log) store(ln *lane, group []*part) {
 	last, err := l.publish(ln, group)
-	var refusal *jetstream.APIError
-	if len(group) > 1 && (errors.Is(err, errRaced) || errors.As(err, &refusal)) {
+	if err != nil && len(group) > 1 && !errors.Is(err, nats.ErrTimeout) {
 		for _, p := range group {
 			l.store(ln, []*part{p})
 		}
 		return
 	}
-	ln.note(err)
+	ln.note(err, time.Now())
 	for i := len(group) - 1; i >= 0; i-- {
-		group[i].done <- outcome{at: last, err: err}
-		last -= uint64(len(group[i].messages) + 1) // an atomic batch is stored without a gap
-	}
-}
-
-// note keeps since when the lane has not been able to store.
-func (ln *lane) note(err error) {
-	if err == nil || errors.Is(err, errRaced) {
-		ln.failing.Store(0)
-		return
-	}
-	ln.failing.CompareAndSwap(0, time.Now().UnixNano())
-}
-
-// Failing returns for how long a lane has failed to store what it was given; 0
-// if all is well. A full disk passes by itself, a stream that met a write error
-// stays closed to writing until the server is started again.
-func (l *Log) Failing() time.Duration {
-	longest := time.Duration(0)
-	for _, ln := range l.lanes {
-		if since := ln.failing.Load(); since != 0 {
-			longest = max(longest, time.Since(time.Unix(0, since)))
+		p := group[i]
+		if err == nil { // here, because who appended may have stopped waiting
+			l.announce(ln.id, p.origin.Division, p.messages)
 		}
+		p.done <- outcome{at: last, err: err}
+		last -= uint64(len(p.messages) + 1) // an atomic batch is stored without a gap
 	}
-	return longest
 }
 
 // publish sends a group as one atomic batch and returns the sequence of its
-// last message once it is on the disk. Each marker follows its messages:
-// should an atomic batch ever be torn, records are stored again, not lost.
+// last message once it is on the disk.
 func (l *Log) publish(ln *lane, group []*part) (last uint64, err error) {
-	id, seq := nuid.Next(), 0
-	msg := func(subject string, data []byte) *nats.Msg {
-		seq++
-		return &nats.Msg{Subject: subject, Data: data, Header: nats.Header{
-			headerBatchID: {id}, headerBatchSeq: {strconv.Itoa(seq)},
-		}}
+	batch, err := atomicBatch(ln.id, group)
+	if err != nil {
+		return 0, err
 	}
-	for i, p := range group {
-		for _, m := range p.messages {
-			if err := l.nc.PublishMsg(msg(m.subject, m.data)); err != nil {
-				return 0, fmt.Errorf("%w: %w", ErrStore, err)
-			}
-		}
-		data, err := json.Marshal(p.next)
-		if err != nil {
-			return 0, fmt.Errorf("marker: %w", err)
-		}
-		mark := msg(markSubject(ln.id, p.gateway), data)
-		mark.Header[headerExpected] = []string{strconv.FormatUint(p.expect, 10)}
-		mark.Header[headerRollup] = []string{"sub"}
-		mark.Header[headerTTL] = []string{"never"}
-		if i == len(group)-1 {
-			mark.Header[headerCommit] = []string{"1"}
-			return l.seal(mark)
-		}
-		if err := l.nc.PublishMsg(mark); err != nil {
+	n := len(batch) - 1
+	for i, m := range batch[:n] {
+		if err := l.nc.PublishMsg(m); err != nil {
+			l.abandon(batch[i])
 			return 0, fmt.Errorf("%w: %w", ErrStore, err)
 		}
 	}
-	return 0, errors.New("commit of nothing")
+	return l.seal(batch[n])
+}
+
+// atomicBatch returns the messages of a group, the last of which commits. Each
+// marker follows its messages: should an atomic batch ever be torn, records
+// are stored again, not lost.
+func atomicBatch(lane wire.Lane, group []*part) ([]*nats.Msg, error) {
+	id := nuid.Next()
+	var batch []*nats.Msg
+	add := func(subject string, data []byte) nats.Header {
+		h := nats.Header{headerBatchID: {id}, headerBatchSeq: {strconv.Itoa(len(batch) + 1)}}
+		batch = append(batch, &nats.Msg{Subject: subject, Data: data, Header: h})
+		return h
+	}
+	for _, p := range group {
+		for _, m := range p.messages {
+			add(m.subject, m.data)
+		}
+		data, err := json.Marshal(p.next)
+		if err != nil {
+			return nil, fmt.Errorf("marker: %w", err)
+		}
+		h := add(markSubject(lane, p.origin.Gateway), data)
+		h[headerExpected] = []string{strconv.FormatUint(p.expect, 10)}
+		h[headerRollup] = []string{"sub"}
+		h[headerTTL] = []string{"never"}
+	}
+	batch[len(batch)-1].Header[headerCommit] = []string{"1"}
+	return batch, nil
+}
+
+// abandon ends the atomic batch that m could not be sent in: a sequence that
+// does not follow makes the server drop it, else it would stay open a while.
+func (l *Log) abandon(m *nats.Msg) {
+	end := &nats.Msg{Subject: m.Subject, Header: nats.Header{
+		headerBatchID: m.Header[headerBatchID], headerBatchSeq: {strconv.Itoa(maxGroup * 2)}, headerCommit: {"1"},
+	}}
+	if err := l.nc.PublishMsg(end); err != nil {
+		l.log.Debug("abandon an atomic batch", "err", err) // the server's own time limit ends it
+	}
 }
 
 // seal sends the committing message and waits for the server's answer.
 func (l *Log) seal(msg *nats.Msg) (uint64, error) {
 	reply, err := l.nc.RequestMsg(msg, commitTimeout)
 	if err != nil {
+		if !errors.Is(err, nats.ErrTimeout) {
+			l.abandon(msg)
+		}
 		return 0, fmt.Errorf("%w: commit: %w", ErrStore, err)
 	}
 	var ack struct {
@@ -216,8 +226,11 @@ func (l *Log) seal(msg *nats.Msg) (uint64, error) {
 	if ack.Error == nil {
 		return ack.Seq, nil
 	}
-	if ack.Error.ErrorCode == codeWrongLastSequence {
+	switch ack.Error.ErrorCode {
+	case codeWrongLastSequence:
 		return 0, errRaced
+	case codeAccountResources, codeInsufficientResources, codeStorageResources:
+		return 0, fmt.Errorf("%w: %w: %w", ErrStore, ErrFull, ack.Error)
 	}
 	return 0, fmt.Errorf("%w: commit: %w", ErrStore, ack.Error)
 }

@@ -17,7 +17,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -34,6 +33,10 @@ var (
 	ErrFormat = errors.New("event log has a newer format")
 	// ErrStore occurs when the log could not store; what was sent must be sent again.
 	ErrStore = errors.New("event log did not store")
+	// ErrFull occurs, with ErrStore, when there is no room left.
+	ErrFull = errors.New("no room left")
+	// ErrTooBig occurs when a record cannot be stored, however often it is sent.
+	ErrTooBig = errors.New("record too big for the event log")
 )
 
 const (
@@ -99,10 +102,9 @@ type lane struct {
 	stream jetstream.Stream
 	parts  chan *part // waiting to be stored
 
-	failing atomic.Int64 // since when storing has failed, Unix nanoseconds; 0 if it works
-
-	mu      sync.Mutex // guards markers
+	mu      sync.Mutex // guards markers, trouble
 	markers map[string]marker
+	trouble trouble
 }
 
 // Open creates or opens the streams.
@@ -149,7 +151,9 @@ func (l *Log) openCodecs() (err error) {
 	if err != nil {
 		return fmt.Errorf("eventlog: %w", err)
 	}
-	l.dec, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(n), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(wire.MaxInflated))
+	// A run is no larger than the batch it came in, but encoded anew: a record
+	// that names the defaults it left out may have grown.
+	l.dec, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(n), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(2*wire.MaxInflated))
 	if err != nil {
 		return fmt.Errorf("eventlog: %w", err)
 	}
