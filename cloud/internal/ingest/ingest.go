@@ -57,9 +57,12 @@ const (
 	// workersPerLane work in parallel; a gateway always meets the same one. They
 	// mostly wait for the disk, together.
 	workersPerLane = 32
-	// queueLen, per worker, and queueBytes bound what waits in one lane.
+	// queueLen and queueBytes bound what waits for one worker: a gateway that
+	// sends too much fills its own queue, not the lane's.
 	queueLen   = 32
-	queueBytes = 32 << 20
+	queueBytes = 4 * wire.MaxPayload
+	// laneBytes bounds what waits in one lane.
+	laneBytes = 32 << 20
 )
 
 // Ingest is running ingestion. Close ends it.
@@ -79,8 +82,17 @@ type Ingest struct {
 type lane struct {
 	id      wire.Lane
 	sub     *nats.Subscription
-	queues  [workersPerLane]chan *nats.Msg
+	queues  [workersPerLane]queue
 	waiting atomic.Int64 // bytes
+
+	mu     sync.Mutex // guards closed and the sending ends of the queues
+	closed bool
+}
+
+// queue is what waits for one worker.
+type queue struct {
+	messages chan *nats.Msg
+	waiting  atomic.Int64 // bytes
 }
 
 // Start subscribes and begins to work.
@@ -113,12 +125,13 @@ func Start(ctx context.Context, o Options) (*Ingest, error) {
 func (in *Ingest) open(ctx context.Context, id wire.Lane) error {
 	ln := &lane{id: id}
 	for i := range ln.queues {
-		queue := make(chan *nats.Msg, queueLen)
-		ln.queues[i] = queue
+		q := &ln.queues[i]
+		q.messages = make(chan *nats.Msg, queueLen)
 		in.work.Go(func() {
-			for m := range queue {
-				ln.waiting.Add(-int64(len(m.Data)))
+			for m := range q.messages {
 				in.handle(ctx, ln.id, m)
+				q.waiting.Add(-int64(len(m.Data)))
+				ln.waiting.Add(-int64(len(m.Data)))
 			}
 		})
 	}
@@ -128,7 +141,7 @@ func (in *Ingest) open(ctx context.Context, id wire.Lane) error {
 		return fmt.Errorf("ingest: subscribe to lane %s: %w", id, err)
 	}
 	ln.sub = sub
-	if err := sub.SetPendingLimits(1024, queueBytes); err != nil {
+	if err := sub.SetPendingLimits(1024, laneBytes); err != nil {
 		return fmt.Errorf("ingest: lane %s: %w", id, err)
 	}
 	return nil
@@ -137,19 +150,33 @@ func (in *Ingest) open(ctx context.Context, id wire.Lane) error {
 // enqueue hands a message to its gateway's worker, or drops it. It is called
 // by one goroutine per lane.
 func (in *Ingest) enqueue(ln *lane, m *nats.Msg) {
-	queue := ln.queues[maphash.String(in.seed, m.Subject)%workersPerLane]
+	q := &ln.queues[maphash.String(in.seed, m.Subject)%workersPerLane]
 	size := int64(len(m.Data))
-	if ln.waiting.Load()+size <= queueBytes {
-		ln.waiting.Add(size)
-		select {
-		case queue <- m:
-			return
-		default:
-			ln.waiting.Add(-size)
-		}
+	if q.waiting.Load()+size <= queueBytes && ln.waiting.Load()+size <= laneBytes && ln.put(q, m) {
+		return
 	}
 	in.metrics.batches.WithLabelValues(ln.id.String(), dropped).Inc()
 	in.warn("ingest is overloaded, gateways will send again", "", errors.New("queue full"))
+}
+
+// put hands m to a worker if its queue is open and has a place.
+func (ln *lane) put(q *queue, m *nats.Msg) bool {
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	if ln.closed {
+		return false
+	}
+	size := int64(len(m.Data))
+	q.waiting.Add(size)
+	ln.waiting.Add(size)
+	select {
+	case q.messages <- m:
+		return true
+	default:
+		q.waiting.Add(-size)
+		ln.waiting.Add(-size)
+		return false
+	}
 }
 
 // closeGrace is how long what was taken may still use to get into the log.
@@ -163,16 +190,25 @@ func (in *Ingest) Close() {
 		if ln.sub != nil {
 			drain(ln.sub)
 		}
-		for _, q := range ln.queues {
-			close(q)
-		}
+		ln.close()
 	}
 	in.work.Wait()
 	in.cancel()
 	in.dec.Close()
 }
 
-// drain ends a subscription and waits until its callback will not run again.
+// close ends the queues; a callback that drain gave up on finds them closed.
+func (ln *lane) close() {
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	ln.closed = true
+	for i := range ln.queues {
+		close(ln.queues[i].messages)
+	}
+}
+
+// drain ends a subscription and waits, for a while, until its callback will
+// not run again.
 func drain(sub *nats.Subscription) {
 	closed := make(chan struct{})
 	sub.SetClosedHandler(func(string) { close(closed) })
@@ -227,6 +263,9 @@ func (in *Ingest) take(ctx context.Context, id wire.Lane, gateway string, p []by
 		return wire.Ack{}, 0, refused, err
 	}
 	upTo, err := in.opt.Log.Append(ctx, eventlog.Origin{Gateway: gateway, Division: division}, b)
+	if errors.Is(err, eventlog.ErrTooBig) {
+		return wire.Ack{}, 0, refused, err
+	}
 	if err != nil {
 		return wire.Ack{}, 0, failed, err
 	}

@@ -115,15 +115,7 @@ func TestASickLaneIsBoundedAndHoldsUpNoOther(t *testing.T) {
 		t.Fatalf("ack %+v, %v", a, err)
 	}
 	droppedCount := in.metrics.batches.WithLabelValues("telemetry", dropped)
-	deadline := time.Now().Add(10 * time.Second)
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for testutil.ToFloat64(droppedCount) < extra {
-		if time.Now().After(deadline) {
-			t.Fatalf("%v dropped, want %d", testutil.ToFloat64(droppedCount), extra)
-		}
-		<-tick.C
-	}
+	await(t, func() bool { return testutil.ToFloat64(droppedCount) >= extra })
 	close(log.release)
 	in.Close()
 	if got := testutil.ToFloat64(in.metrics.batches.WithLabelValues("telemetry", failed)); got != 1+queueLen {
@@ -145,6 +137,72 @@ func TestCloseDoesNotWaitForEverForTheLog(t *testing.T) {
 	in.Close()
 	if took := time.Since(start); took > 2*closeGrace {
 		t.Errorf("closed after %s", took)
+	}
+}
+
+func TestOneGatewayCannotFillItsLane(t *testing.T) {
+	log := newSick(wire.LaneMedia)
+	in, nc := start(t, log)
+	big := make([]byte, wire.MaxPayload-1)
+	const sent = 12
+	if err := nc.Publish("gw.gw-1.v1.media", payload(t, wire.LaneMedia)); err != nil {
+		t.Fatal(err)
+	}
+	<-log.entered // the worker waits for the disk
+	for range sent {
+		if err := nc.Publish("gw.gw-1.v1.media", big); err != nil {
+			t.Fatal(err)
+		}
+	}
+	droppedCount := in.metrics.batches.WithLabelValues("media", dropped)
+	await(t, func() bool { return testutil.ToFloat64(droppedCount) >= sent-queueBytes/wire.MaxPayload })
+	if got := in.lanes[3].waiting.Load(); got > queueBytes {
+		t.Errorf("%d bytes of one gateway wait, want at most %d", got, queueBytes)
+	}
+	close(log.release)
+	in.Close()
+}
+
+func await(t *testing.T, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatal("waited in vain")
+		}
+		<-tick.C
+	}
+}
+
+func TestBatchOfTooManyRecordsIsRefusedBeforeItIsDecoded(t *testing.T) {
+	in := &Ingest{}
+	var err error
+	if in.dec, err = zstd.NewReader(nil); err != nil {
+		t.Fatal(err)
+	}
+	defer in.dec.Close()
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := wire.Batch{Version: wire.Version, Gateway: "gw-1", Epoch: "e1", Lane: wire.LaneAlarm}
+	for n := range maxRecords + 1 {
+		b.Records = append(b.Records, wire.Record{Lane: b.Lane, Seq: uint64(n + 1), Kind: "x", Time: time.Unix(0, 0)})
+	}
+	for _, c := range []struct {
+		records []wire.Record
+		want    error
+	}{{b.Records[:maxRecords], nil}, {b.Records, errTooBig}} {
+		b.Records = c.records
+		raw, err := b.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := in.decode(enc.EncodeAll(raw, nil)); !errors.Is(err, c.want) {
+			t.Errorf("%d records: %v", len(c.records), err)
+		}
 	}
 }
 
