@@ -19,13 +19,13 @@ type scratch struct {
 	qualities []point.Quality
 }
 
-// encode returns the body of a record.
-func (s *scratch) encode(d *device, columns []column) ([]byte, error) {
+// encode returns the body of a record; begun is the wall time rows count from.
+func (s *scratch) encode(d *device, columns []column, begun time.Time) ([]byte, error) {
 	s.transpose(d, columns)
 	t := &s.body
 	t.Device, t.Rows, t.Columns = d.id, t.Rows[:0], t.Columns[:0]
 	for _, ms := range d.rows {
-		t.Rows = append(t.Rows, time.UnixMilli(ms))
+		t.Rows = append(t.Rows, begun.Add(time.Duration(ms)*time.Millisecond))
 	}
 	from := 0
 	for i := range columns {

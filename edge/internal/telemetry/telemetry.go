@@ -3,8 +3,10 @@
 //
 // It guarantees: every reading of a known point is in exactly one record,
 // unless its role tells where people are: movement never leaves the box;
-// Observe allocates nothing once every point has been seen; what is held is
-// bounded, and is handed over when Run ends.
+// a row is dated by its record's own stamp less the reading's age, so whoever
+// vouches for the record vouches for its rows, whatever the system clock did
+// meanwhile; Observe allocates nothing once every point has been seen and asks
+// no clock; what is held is bounded, and is handed over when Run ends.
 package telemetry
 
 import (
@@ -34,7 +36,8 @@ type Point struct {
 	Meta
 }
 
-// Options of a Collector. Append and Record are required.
+// Options of a Collector. Append and Record are required; Record stamps what
+// it returns with the best time there is.
 type Options struct {
 	Flush time.Duration // how long a reading is held; default 10 s
 	// Points are those whose readings Observe is given, slot by slot. Those of
@@ -49,15 +52,18 @@ type Options struct {
 var private = map[point.Role]bool{"motion": true, "door_contact": true, "card": true, "water_volume": true}
 
 const (
-	maxRows    = 120 // of one device; then it is flushed early
-	samePoll   = 200 // milliseconds: readings this close are one row
-	flushSteps = 25  // a flush is spread over the interval in this many steps
+	maxRows    = 120       // of one device; then it is flushed early
+	samePoll   = 200       // milliseconds: readings this close are one row
+	maxStep    = 3_600_000 // milliseconds from row to row; then a new record begins
+	flushSteps = 25        // a flush is spread over the interval in this many steps
 )
 
 // Collector is fed by Observe and emptied by Run.
 type Collector struct {
 	opt   Options
-	where []int32 // slot by slot: index into columns; -1: not told
+	now   func() time.Time
+	begun time.Time // rows count from here, by the monotonic clock
+	where []int32   // slot by slot: index into columns; -1: not told
 
 	mu      sync.Mutex // guards all below
 	columns []column   // those of a device stand together, by name
@@ -72,7 +78,7 @@ type Collector struct {
 type device struct {
 	id          string
 	first, last int     // columns[first:last] are its own
-	rows        []int64 // Unix milliseconds
+	rows        []int64 // milliseconds since Collector.begun
 	cells       []cell
 	texts       []string // of the cells in columns that have texts, in their order
 }
@@ -108,7 +114,7 @@ func New(o Options) *Collector {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	c := &Collector{opt: o, where: make([]int32, len(o.Points)), texts: make(map[int32]string)}
+	c := &Collector{opt: o, now: time.Now, begun: time.Now(), where: make([]int32, len(o.Points)), texts: make(map[int32]string)}
 	c.opt.Points = nil // the caller's need not stay in memory
 	told := make([]int, 0, len(o.Points))
 	for slot, p := range o.Points {
@@ -153,16 +159,16 @@ func (c *Collector) Observe(readings []point.Reading, slots []int32) {
 		}
 		col := &c.columns[at]
 		d := &c.devices[col.device]
-		if !d.place(r.At.UnixMilli(), col) {
+		if ms := r.At.Sub(c.begun).Milliseconds(); !d.place(ms, col) {
 			c.flush(d)
-			d.place(r.At.UnixMilli(), col)
+			d.place(ms, col)
 		}
 		c.add(d, at, r)
 	}
 }
 
 // place gives col the row that its reading of millisecond at belongs to, a new
-// one if need be. It reports false when there is no room for a new one.
+// one if need be. It reports false when that one must begin a new record.
 func (d *device) place(at int64, col *column) bool {
 	n := len(d.rows)
 	if n > 0 {
@@ -171,7 +177,10 @@ func (d *device) place(at int64, col *column) bool {
 			col.row = int32(n - 1)
 			return true
 		}
-		at = max(at, last) // a clock that was set back: rows stay in order
+		if last-at > samePoll || at-last > maxStep {
+			return false
+		}
+		at = max(at, last) // so close, they may come in any order
 	}
 	if n == maxRows {
 		return false
@@ -239,10 +248,12 @@ func (c *Collector) flush(d *device) {
 		return
 	}
 	columns := c.columns[d.first:d.last]
-	body, err := c.scratch.encode(d, columns)
+	rec := c.opt.Record(wire.LaneTelemetry, wire.KindTelemetry, nil)
+	body, err := c.scratch.encode(d, columns, rec.Time.Add(-c.now().Sub(c.begun)))
 	d.reset(columns)
 	if err == nil {
-		err = c.opt.Append(c.opt.Record(wire.LaneTelemetry, wire.KindTelemetry, body))
+		rec.Body = body
+		err = c.opt.Append(rec)
 	}
 	switch {
 	case err != nil:

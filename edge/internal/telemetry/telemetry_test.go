@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -40,7 +41,7 @@ func (s *sink) append(recs ...wire.Record) error {
 }
 
 func newRecord(lane wire.Lane, kind string, body []byte) wire.Record {
-	return wire.Record{Lane: lane, Kind: kind, Body: body}
+	return wire.Record{Lane: lane, Kind: kind, Time: start, Body: body}
 }
 
 // fed is a collector that finds the slots itself, as the point table does.
@@ -57,6 +58,7 @@ func feed(o Options, points map[point.ID]Meta) *fed {
 		o.Points = append(o.Points, Point{id, meta})
 	}
 	f.Collector = New(o)
+	f.begun, f.now = start, func() time.Time { return start } // the wall clock of newRecord
 	return f
 }
 
@@ -189,13 +191,54 @@ func TestManyRowsAreFlushedEarlyAndNoneIsLost(t *testing.T) {
 	}
 }
 
-func TestAClockSetBackKeepsRowsInOrder(t *testing.T) {
+// A box without a battery wakes up in 1970 and learns the time a while later.
+func TestRowsAreDatedByTheClockOfTheirRecord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		boot, offset := time.Now(), time.Since(time.Unix(0, 0))
+		wall := func() time.Time { return time.Now().Add(-offset) }
+		s := &sink{}
+		c := New(Options{Append: s.append, Points: []Point{{"d/a", Meta{Kind: point.Number}}}, Record: func(l wire.Lane, k string, b []byte) wire.Record {
+			r := newRecord(l, k, b)
+			r.Time = wall()
+			return r
+		}})
+		poll := func() {
+			c.Observe([]point.Reading{{Point: "d/a", At: time.Now(), Value: point.Float(1), Quality: point.Good}}, []int32{0})
+			<-time.After(time.Second)
+		}
+		poll()
+		poll()
+		c.flushAll()
+		poll()
+		offset = 0 // the cloud tells the time
+		poll()
+		c.flushAll()
+		got := s.decode(t)
+		old, now := time.Unix(0, 0), boot
+		for i, want := range [][]time.Time{{old, old.Add(time.Second)}, {now.Add(2 * time.Second), now.Add(3 * time.Second)}} {
+			if !slices.EqualFunc(got[i].Rows, want, time.Time.Equal) {
+				t.Errorf("record %d: rows %v, want %v", i, got[i].Rows, want)
+			}
+		}
+	})
+}
+
+func TestAnAgeThatDoesNotFollowBeginsANewRecord(t *testing.T) {
 	c, s := collector(map[point.ID]Meta{"d/a": {Kind: point.Number}})
-	c.Observe([]point.Reading{good("d/a", 5000, point.Float(1)), good("d/a", 0, point.Float(2)), good("d/a", 6000, point.Float(math.NaN()))})
+	const hour = 3_600_000
+	for _, ms := range []int{5000, 0, -100, 6000, 6000 + hour, 6001 + 2*hour} {
+		c.Observe([]point.Reading{good("d/a", ms, point.Float(math.NaN()))})
+	}
 	c.flushAll()
-	tel := s.decode(t)[0]
-	if !reflect.DeepEqual(tel.Rows, []time.Time{at(5000), at(5000), at(6000)}) || tel.Columns[0].Nums[1] != 2 {
-		t.Errorf("got %+v", tel)
+	want := [][]time.Time{{at(5000)}, {at(0), at(0), at(6000), at(6000 + hour)}, {at(6001 + 2*hour)}}
+	got := s.decode(t)
+	if len(got) != len(want) {
+		t.Fatalf("%d records, want %d", len(got), len(want))
+	}
+	for i := range want {
+		if !reflect.DeepEqual(got[i].Rows, want[i]) {
+			t.Errorf("record %d: rows %v, want %v", i, got[i].Rows, want[i])
+		}
 	}
 }
 
