@@ -3,13 +3,15 @@
 //
 // It guarantees: it never sets the system clock; Mono never goes back within a
 // boot and counts suspended time; once the cloud has told the time, Now follows
-// it until NTP takes over, whatever is done to the system clock meanwhile.
+// it until NTP takes over, whatever is done to the system clock meanwhile;
+// VerifyTime is never before the program was built.
 package clock
 
 import (
 	"encoding/hex"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -31,9 +33,11 @@ type Clock struct {
 	synced func() bool          // is the system clock kept by NTP
 	mono   func() time.Duration // CLOCK_BOOTTIME
 	system func() time.Time
+	built  time.Time // zero: not known
 
-	mu     sync.Mutex // guards anchor
-	anchor anchor
+	mu      sync.Mutex // guards all below
+	anchor  anchor
+	trusted time.Time // the latest that NTP or the cloud vouched for in this life
 }
 
 // anchor ties one moment of the boot to the time the cloud said it was.
@@ -52,7 +56,35 @@ func New() (*Clock, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", bootIDFile, err)
 	}
-	return &Clock{boot: boot, synced: ntpSynced, mono: bootTime, system: time.Now}, nil
+	return &Clock{boot: boot, synced: ntpSynced, mono: bootTime, system: time.Now, built: buildTime()}, nil
+}
+
+// buildTime is when the program was committed, else when its file was written.
+func buildTime() time.Time {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		if t := commitTime(info.Settings); !t.IsZero() {
+			return t
+		}
+	}
+	path, err := os.Executable()
+	if err != nil {
+		return time.Time{}
+	}
+	stat, err := os.Stat(path)
+	if err != nil {
+		return time.Time{}
+	}
+	return stat.ModTime()
+}
+
+func commitTime(settings []debug.BuildSetting) time.Time {
+	for _, s := range settings {
+		if s.Key == "vcs.time" {
+			t, _ := time.Parse(time.RFC3339, s.Value) // zero: as if it were not there
+			return t
+		}
+	}
+	return time.Time{}
 }
 
 func parseBootID(s string) (id wire.BootID, err error) {
@@ -93,6 +125,26 @@ func (c *Clock) Now() time.Time {
 func (c *Clock) Quality() wire.ClockQuality {
 	_, q := c.now()
 	return q
+}
+
+// VerifyTime is the time to check certificates at. While nobody vouches for the
+// system clock it is the latest moment that has certainly passed: a box without
+// a battery wakes up in 1970 and could reach no cloud that tells it better. What
+// was trusted is forgotten with the process.
+func (c *Clock) VerifyTime() time.Time {
+	now, q := c.now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if q != wire.ClockUntrusted {
+		c.trusted = now
+		return now
+	}
+	for _, t := range []time.Time{c.built, c.trusted} {
+		if t.After(now) {
+			now = t
+		}
+	}
+	return now
 }
 
 func (c *Clock) now() (time.Time, wire.ClockQuality) {

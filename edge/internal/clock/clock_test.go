@@ -1,6 +1,7 @@
 package clock
 
 import (
+	"runtime/debug"
 	"testing"
 	"time"
 
@@ -72,6 +73,44 @@ func TestCloudWithoutTimeIsNotBelieved(t *testing.T) {
 	c.CloudTime(time.Unix(0, 0))
 	if c.Quality() != wire.ClockUntrusted {
 		t.Error("1970 was taken for the cloud's time")
+	}
+}
+
+func TestCertificatesAreCheckedAtTheLatestTimeThatHasPassed(t *testing.T) {
+	built, cloud := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC), time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)
+	f := &fake{system: time.Unix(0, 0)}
+	c := f.clock()
+	c.built = built
+	check := func(why string, want time.Time) {
+		t.Helper()
+		if got := c.VerifyTime(); !got.Equal(want) {
+			t.Errorf("%s: %v, want %v", why, got, want)
+		}
+	}
+	check("a box that woke up in 1970", built)
+	f.system = cloud.Add(-time.Hour)
+	check("a battery that kept the time since the build", f.system)
+	f.synced = true
+	f.system = cloud
+	check("NTP", cloud)
+	f.synced = false
+	f.system = time.Unix(0, 0)
+	check("NTP is lost and the clock was set back", cloud)
+	f.system = cloud.AddDate(70, 0, 0)
+	c.CloudTime(cloud.Add(time.Minute))
+	check("the cloud's word against a clock that is ahead", cloud.Add(time.Minute))
+}
+
+func TestTheBuildTimeIsKnown(t *testing.T) {
+	if b := buildTime(); b.Year() < 2026 || b.After(time.Now()) {
+		t.Errorf("built at %v", b)
+	}
+	want := time.Date(2026, 11, 1, 8, 0, 0, 0, time.UTC)
+	if got := commitTime([]debug.BuildSetting{{Key: "vcs", Value: "git"}, {Key: "vcs.time", Value: "2026-11-01T08:00:00Z"}}); !got.Equal(want) {
+		t.Errorf("commit time %v, want %v", got, want)
+	}
+	if got := commitTime([]debug.BuildSetting{{Key: "vcs.time", Value: "yesterday"}}); !got.IsZero() {
+		t.Errorf("commit time %v of no date", got)
 	}
 }
 
