@@ -15,6 +15,12 @@
 // drained before each request, and a device that let a request time out is left
 // alone for another timeout (four, once it is demoted): only a reply later than
 // that, of the same device, function and length, could not be told apart.
+//
+// A write is confirmed by a reply that repeats it, and some RS-485 adapters play
+// back what is sent: a dead device would seem to obey. The first read on the
+// line shows such an adapter, be its device dead or alive, and from then on the
+// echo of a write is no confirmation. A write before the first read can be
+// confirmed by its own echo.
 package bus
 
 import (
@@ -80,6 +86,7 @@ type Bus struct {
 	batch     []point.Reading
 	collect   func(point.Reading)
 	rx        [rxSize]byte
+	echo      bool      // the line plays back what is sent on it
 	lastByte  time.Time // when the line was last busy
 	timer     *time.Timer
 	base      time.Time // the grid of periods starts here

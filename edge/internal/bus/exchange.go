@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -51,7 +52,7 @@ func (b *Bus) exchange(ctx context.Context, tx []byte, f drivers.Framer, t Timin
 	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
 		deadline, hurried = d, true
 	}
-	reply, err := b.await(ctx, f, deadline)
+	reply, err := b.await(ctx, tx, f, deadline)
 	if hurried && errors.Is(err, drivers.ErrNoReply) {
 		err = context.DeadlineExceeded // the caller's patience ended, not the device's time
 	}
@@ -78,13 +79,15 @@ func (b *Bus) prepare(gap time.Duration) error {
 
 // window is what has been received and not yet slid over: rx[start:end].
 type window struct {
+	tx         []byte // the request
 	start, end int
 	spoilt     bool // a reply came whose check value is wrong
+	skipped    bool // the echo of tx
 }
 
 // await reads until f accepts a frame, or the deadline is past.
-func (b *Bus) await(ctx context.Context, f drivers.Framer, deadline time.Time) ([]byte, error) {
-	var w window
+func (b *Bus) await(ctx context.Context, tx []byte, f drivers.Framer, deadline time.Time) ([]byte, error) {
+	w := window{tx: tx}
 	until := deadline
 	for {
 		if w.end == len(b.rx) {
@@ -98,7 +101,9 @@ func (b *Bus) await(ctx context.Context, f drivers.Framer, deadline time.Time) (
 			return nil, b.broken(err)
 		}
 		w.end += n
-		if reply := b.scan(&w, f); reply != nil {
+		reply := b.scan(&w, f)
+		b.listen(&w, f, reply)
+		if reply != nil {
 			return reply, nil
 		}
 		now := b.opts.Now()
@@ -138,11 +143,38 @@ func (b *Bus) scan(w *window, f drivers.Framer) []byte {
 		case need > 0:
 			return nil
 		default:
+			reply := b.rx[w.start : w.end+need]
+			if b.echo && !w.skipped && bytes.Equal(reply, w.tx) {
+				w.skipped = true // our own voice: the device has not spoken yet
+				w.start += len(reply)
+				b.foreign(len(reply))
+				continue
+			}
 			b.foreign(-need)
-			return b.rx[w.start : w.end+need]
+			return reply
 		}
 	}
 	return nil
+}
+
+// listen learns whether the line plays back what is sent on it. Only a request
+// that cannot be its own reply tells.
+func (b *Bus) listen(w *window, f drivers.Framer, reply []byte) {
+	if b.opts.Framing == drivers.TCP {
+		return
+	}
+	if need, err := f(w.tx); err == nil && need == 0 {
+		return
+	}
+	switch {
+	case w.end >= len(w.tx) && bytes.Equal(b.rx[:len(w.tx)], w.tx):
+		if !b.echo {
+			b.opts.Log.Info("the line plays back what is sent on it, which is skipped from now on", "link", b.link.String())
+		}
+		b.echo = true
+	case reply != nil && w.start == 0:
+		b.echo = false
+	}
 }
 
 // late is the end of a wait. What looked like the beginning of a frame may
