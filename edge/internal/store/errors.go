@@ -65,6 +65,7 @@ func explain(path string, err error) error {
 	case errors.Is(err, syscall.EROFS):
 		e.Hint = "the file system is read-only: look for disk errors in dmesg, then remount or replace the card"
 	case errors.Is(err, ErrDamaged), errors.Is(err, bolterrors.ErrInvalid),
+		errors.Is(err, syscall.EFBIG), // a damaged page number leads far beyond the end
 		errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
 		e.Hint = "move the file away and restart; keep it for support"
 		if !errors.Is(err, ErrDamaged) {

@@ -9,6 +9,8 @@ import (
 	"math/bits"
 	"os"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -50,8 +52,11 @@ type file struct {
 	epoch   uint64
 	lanes   []*lane // in the order in which they give way when there is no room
 	failing bool    // the last attempt to store positions; the writer's own
-	// broken is why there is no db: everything but sequence numbers then fails with it.
-	broken error
+
+	// broken is why db cannot be used: everything but sequence numbers then fails with it.
+	broken atomic.Pointer[error]
+	begin  sync.Mutex // held while a transaction begins
+	disk   *os.File   // under db
 }
 
 // bucket of a lane. The names are those of the topics.
@@ -88,8 +93,9 @@ func openMemory(name string, size int, lanes ...wire.Lane) *file {
 	o.MaxSize, o.NoSync = size, true
 	o.OpenFile = anonymous
 	f := &file{name: name, path: "memory:" + name}
-	err := f.open(name, o, func(tx *bolt.Tx) error { return initialise(tx, lanes) })
-	f.broken = explain(f.path, err)
+	if err := explain(f.path, f.open(name, o, func(tx *bolt.Tx) error { return initialise(tx, lanes) })); err != nil {
+		f.broken.Store(&err)
+	}
 	return f
 }
 
@@ -102,7 +108,9 @@ func anonymous(name string, _ int, _ os.FileMode) (*os.File, error) {
 }
 
 func options(mapSize int) *bolt.Options {
-	return &bolt.Options{Timeout: lockTimeout, NoFreelistSync: true, FreelistType: bolt.FreelistMapType, InitialMmapSize: mapSize}
+	// The free list is synced: bbolt rebuilds one that is not by walking all
+	// pages, at each open and rollback, on a goroutine that nobody can guard.
+	return &bolt.Options{Timeout: lockTimeout, FreelistType: bolt.FreelistMapType, InitialMmapSize: mapSize}
 }
 
 // create makes the file whole before it gets its name: a file that bears the
@@ -155,23 +163,22 @@ func initialise(tx *bolt.Tx, lanes []wire.Lane) error {
 		meta.Put(keyEpoch, seal(append([]byte{version}, epoch...), 0, keyEpoch)))
 }
 
-// inspect looks at the schema without the power to change anything.
+// inspect looks at schema, length and free list without the power to change anything.
 func inspect(path string) error {
 	if info, err := os.Stat(path); err != nil || info.Size() < minFile {
 		return errors.Join(err, fmt.Errorf("%w: cut off below %d bytes", ErrDamaged, minFile))
 	}
-	db, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true, Timeout: lockTimeout})
-	if err != nil {
+	f := &file{path: path}
+	if err := f.open(path, &bolt.Options{ReadOnly: true, Timeout: lockTimeout}, nil); err != nil {
 		return err
 	}
-	return errors.Join(db.View(func(tx *bolt.Tx) error {
-		// A mapped page beyond the end of the file cannot be read but faults, and
-		// opening for writing reads them all, on a goroutine that is not ours.
+	return errors.Join(f.view(func(tx *bolt.Tx) error {
+		// A mapped page beyond the end of the file cannot be read but faults.
 		if info, err := os.Stat(path); err != nil || info.Size() < tx.Size() {
 			return fmt.Errorf("%w: cut off below %d bytes (%v)", ErrDamaged, tx.Size(), err)
 		}
-		return checkSchema(tx)
-	}), db.Close())
+		return f.checkFreelist(tx)
+	}), f.close())
 }
 
 func checkSchema(tx *bolt.Tx) error {
@@ -192,25 +199,38 @@ func checkSchema(tx *bolt.Tx) error {
 	return nil
 }
 
-// open opens the file for writing; prepare, if given, fills an empty one.
+// open opens the file; prepare, if given, fills an empty one.
 func (f *file) open(path string, o *bolt.Options, prepare func(*bolt.Tx) error) (err error) {
-	if f.db, err = bolt.Open(path, 0o600, o); err != nil {
+	openFile := o.OpenFile
+	if openFile == nil {
+		openFile = os.OpenFile
+	}
+	o.OpenFile = func(name string, flag int, mode os.FileMode) (_ *os.File, err error) {
+		f.disk, err = openFile(name, flag, mode)
+		return f.disk, err
+	}
+	err = guard(func() (err error) {
+		f.db, err = bolt.Open(path, 0o600, o)
+		return err
+	})
+	if err != nil {
+		_ = f.disk.Close() // where bbolt panicked; else it is closed already
 		return err
 	}
 	if prepare != nil {
-		err = f.db.Update(prepare)
+		err = f.update(prepare)
 	}
 	if err == nil {
-		f.epoch, err = f.readMeta()
+		err = f.readMeta()
 	}
 	if err != nil {
-		return errors.Join(err, f.db.Close())
+		return errors.Join(err, f.close())
 	}
 	return nil
 }
 
-func (f *file) readMeta() (epoch uint64, err error) {
-	err = f.db.View(func(tx *bolt.Tx) error {
+func (f *file) readMeta() error {
+	return f.view(func(tx *bolt.Tx) error {
 		if err := checkSchema(tx); err != nil {
 			return err
 		}
@@ -218,33 +238,42 @@ func (f *file) readMeta() (epoch uint64, err error) {
 		if err != nil || len(b) != 8 {
 			return fmt.Errorf("%w: epoch", ErrDamaged)
 		}
-		epoch = binary.BigEndian.Uint64(b)
+		f.epoch = binary.BigEndian.Uint64(b)
 		return nil
 	})
-	return epoch, err
 }
 
-func (f *file) view(fn func(*bolt.Tx) error) error {
-	if f.broken != nil {
-		return f.broken
-	}
-	return explain(f.path, guard(func() error { return f.db.View(fn) }))
-}
+func (f *file) view(fn func(*bolt.Tx) error) error   { return f.transact(f.db.View, fn) }
+func (f *file) update(fn func(*bolt.Tx) error) error { return f.transact(f.db.Update, fn) }
 
-func (f *file) update(fn func(*bolt.Tx) error) error {
-	if f.broken != nil {
-		return f.broken
+// transact runs fn in a transaction. Where bbolt panics while it begins or ends
+// one it keeps its locks: the file is given up then, so that the next caller
+// fails and does not wait for ever.
+func (f *file) transact(run func(func(*bolt.Tx) error) error, fn func(*bolt.Tx) error) error {
+	f.begin.Lock()
+	begun := sync.OnceFunc(f.begin.Unlock)
+	defer begun()
+	if broken := f.broken.Load(); broken != nil {
+		return *broken
 	}
-	return explain(f.path, guard(func() error { return f.db.Update(fn) }))
+	var tx *bolt.Tx
+	err := explain(f.path, guard(func() error {
+		return run(func(t *bolt.Tx) error {
+			tx = t
+			begun()
+			return fn(t)
+		})
+	}))
+	if errors.Is(err, ErrDamaged) && (tx == nil || tx.DB() != nil) {
+		f.broken.Store(&err)
+	}
+	return err
 }
 
 // used returns the bytes of pages that hold something, free the pages inside
-// the file that can be written again.
+// the file that can be written again; 0 if nobody can tell.
 func (f *file) used() (used int64) {
-	if f.broken != nil {
-		return 0
-	}
-	_ = f.db.View(func(tx *bolt.Tx) error {
+	_ = f.view(func(tx *bolt.Tx) error {
 		s := f.db.Stats()
 		used = tx.Size() - int64(s.FreePageN+s.PendingPageN)*int64(f.db.Info().PageSize)
 		return nil
@@ -252,11 +281,14 @@ func (f *file) used() (used int64) {
 	return max(used, 0)
 }
 
+// close closes the file. One that was given up holds locks for which bbolt
+// would wait: it closes the descriptor alone, and so frees the lock on disk.
 func (f *file) close() error {
-	if f.broken != nil {
-		return nil
+	end := f.db.Close
+	if f.broken.Load() != nil {
+		end = f.disk.Close
 	}
-	if err := f.db.Close(); err != nil {
+	if err := end(); err != nil && !errors.Is(err, os.ErrInvalid) {
 		return fmt.Errorf("close %s: %w", f.path, err)
 	}
 	return nil
