@@ -181,6 +181,9 @@ func TestRefusalsNameWhatIsWrong(t *testing.T) {
 		{bearer, "cursor=" + cursor + "&kind=alarm&drill=true", 400, "cursor"},
 		{bearer, "page=2", 400, "page"},
 		{bearer, "limit=1&limit=2", 400, "limit"},
+		{bearer, "kind=alarm.raised%", 400, ""},
+		{bearer, "kind=alarm.raised;limit=3", 400, ""},
+		{bearer, "limit=3&drill=true;x", 400, ""},
 	} {
 		p := s.get(c.bearer, c.query)
 		if p.status != c.status {
@@ -282,5 +285,17 @@ func TestSlowRequestIsCutOff(t *testing.T) {
 	}
 	if _, err := io.ReadAll(c); errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Error("a request without an end keeps its connection")
+	}
+}
+
+func TestEventsAreOnlyRead(t *testing.T) {
+	s := startService(t, t.TempDir())
+	resp, err := http.Post("http://"+s.HTTP+"/v1/events", "application/json", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusMethodNotAllowed || resp.Header.Get("Allow") != "GET, HEAD" || resp.Header.Get("Content-Type") != "application/problem+json" {
+		t.Errorf("status %d, %v", resp.StatusCode, resp.Header)
 	}
 }

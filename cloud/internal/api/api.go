@@ -111,6 +111,10 @@ func New(o Options) (*API, error) {
 func (a *API) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/events", a.getEvents)
+	mux.HandleFunc("/v1/events", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Allow", "GET, HEAD")
+		a.refuse(w, problem{Status: http.StatusMethodNotAllowed, Title: "events are only read", Detail: r.Method, Hint: "use GET"})
+	})
 	mux.HandleFunc("/v1/", func(w http.ResponseWriter, r *http.Request) {
 		a.refuse(w, problem{Status: http.StatusNotFound, Title: "no such resource", Hint: "the resource is GET /v1/events"})
 	})

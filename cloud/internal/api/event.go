@@ -19,6 +19,12 @@ const cloudSource = "gatehouse-cloud"
 // that a hostile one cannot unfold into much more memory than it takes.
 const maxBody = 256 << 10
 
+// maxCells bounds rows times columns of a telemetry body of so many bytes. In
+// JSON every column has a place for every row, so that a few bytes for each row
+// and each column could ask for gigabytes. Real telemetry has a value in most
+// places, of a byte or more.
+func maxCells(bytes int) int { return 16*bytes + 1024 }
+
 var beijing = time.FixedZone("", 8*3600)
 
 // event is one CloudEvent 1.0 in JSON. Attributes beyond the specification's
@@ -74,6 +80,9 @@ func newData(e eventlog.Entry, r wire.Record) (any, error) {
 		return newAlarm(a), err
 	case wire.KindTelemetry:
 		t, err := wire.DecodeTelemetry(r.Body)
+		if err == nil && len(t.Rows)*max(len(t.Columns), 1) > maxCells(len(r.Body)) {
+			return nil, errOpaque
+		}
 		return newTelemetry(t), err
 	case wire.KindGap:
 		g, err := wire.DecodeGap(r.Body)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 
@@ -36,7 +37,12 @@ func (a *API) getEvents(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer leave()
-	q, bad := parseQuery(r.URL.Query(), token)
+	values, err := url.ParseQuery(r.URL.RawQuery) // not URL.Query, which drops what it cannot parse
+	if err != nil {
+		a.refuse(w, *badQuery(err))
+		return
+	}
+	q, bad := parseQuery(values, token)
 	if bad != nil {
 		a.refuse(w, *bad)
 		return
@@ -74,7 +80,15 @@ func (a *API) collect(ctx context.Context, q query) ([]eventlog.Entry, eventlog.
 		if err != nil || len(entries) > 0 || q.wait == 0 {
 			return entries, next, err
 		}
-		cur = next
+		moved := next != cur
+		if cur = next; moved {
+			select {
+			case <-timeout:
+				return nil, next, nil
+			default:
+				continue // there may be more that way
+			}
+		}
 		a.waiting.Inc()
 		select {
 		case <-news:

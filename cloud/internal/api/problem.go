@@ -20,6 +20,11 @@ func badParam(param, detail, hint string) *problem {
 	return &problem{Status: http.StatusBadRequest, Title: "invalid parameter", Param: param, Detail: detail, Hint: hint}
 }
 
+func badQuery(err error) *problem {
+	return &problem{Status: http.StatusBadRequest, Title: "invalid query", Detail: err.Error(),
+		Hint: "join parameters with & and write %, ; and + in a value as %25, %3B and %2B"}
+}
+
 func (a *API) refuse(w http.ResponseWriter, p problem) {
 	p.Type = "about:blank"
 	body, err := json.Marshal(p)
