@@ -54,3 +54,10 @@ func TestMQTTFeaturesAreNoWayAround(t *testing.T) {
 		}
 	}
 }
+
+func TestNothingIsKeptForWhoNeverReleasesIt(t *testing.T) {
+	s := startService(t, t.TempDir())
+	b := connect(t, s.MQTT, "gw-1", addGateway(t, s.data, "gw-1"))
+	b.mqtt.Publish(wire.Topic("gw-1", wire.LaneMedia), 2, false, pack(t, alarms(t, "gw-1", "e1", 1, 1)))
+	await(t, "a publish at QoS 2 to end the connection", func() bool { return !b.mqtt.IsConnected() })
+}

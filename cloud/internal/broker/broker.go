@@ -145,6 +145,11 @@ func (b *Broker) serverOptions(o Options) (*server.Options, error) {
 		return nil, fmt.Errorf("MQTT address %q: port: %w", o.MQTTAddr, err)
 	}
 	opts.MQTT = server.MQTTOpts{Host: host, Port: int(n), MaxAckPending: 16}
+	// What is published at QoS 2 and never released would stay in a stream.
+	// The option has no exported field.
+	if err := opts.ProcessConfigString("mqtt { reject_qos2_publish: true }"); err != nil {
+		return nil, fmt.Errorf("MQTT options: %w", err)
+	}
 	if n == 0 {
 		opts.MQTT.Port = server.RANDOM_PORT
 	}
