@@ -92,7 +92,9 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	stop.push(logConn.Close)
-	events, err := eventlog.Open(start, eventlog.Options{Conn: logConn, Log: o.Log.With("part", "eventlog"), Registerer: metrics})
+	events, err := eventlog.Open(start, eventlog.Options{
+		Conn: logConn, Log: o.Log.With("part", "eventlog"), Room: b.Room(), Registerer: metrics,
+	})
 	if err != nil {
 		return err
 	}

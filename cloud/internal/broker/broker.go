@@ -63,6 +63,7 @@ type Broker struct {
 	issuer  nkeys.KeyPair
 	service nkeys.KeyPair // of the service's own connections, new at every start
 	mqtt    string
+	disk    disk
 	callout *nats.Conn
 	refused atomic.Uint64
 }
@@ -90,6 +91,9 @@ func Start(ctx context.Context, o Options) (_ *Broker, err error) {
 	}
 	if b.service, err = nkeys.CreateUser(); err != nil {
 		return nil, fmt.Errorf("service key: %w", err)
+	}
+	if b.disk, err = measure(o.Dir); err != nil {
+		return nil, err
 	}
 	if b.opts, err = b.serverOptions(o); err != nil {
 		return nil, err
@@ -131,7 +135,11 @@ func (b *Broker) serverOptions(o Options) (*server.Options, error) {
 			Issuer: issuer, Account: account, AuthUsers: []string{service},
 		},
 		JetStreamMaxMemory: 64 << 20,
-		JetStreamLimits:    server.JSLimitOpts{DefaultMaxConsumers: -1},
+		// The default, three quarters of what is free at the start, would stop
+		// every stream at once. The streams have bounds of their own within
+		// Room; what they once reserved must not keep them from being opened.
+		JetStreamMaxStore: b.disk.size,
+		JetStreamLimits:   server.JSLimitOpts{DefaultMaxConsumers: -1},
 	}
 	if o.MQTTAddr == "" {
 		return opts, nil
@@ -173,6 +181,9 @@ func (b *Broker) awaitReady(ctx context.Context, lines *logger) error {
 	}
 	return nil
 }
+
+// Room returns how many bytes the data directory may take.
+func (b *Broker) Room() int64 { return b.disk.room }
 
 // MQTTAddr returns the address gateways connect to, with the real port.
 func (b *Broker) MQTTAddr() string { return b.mqtt }

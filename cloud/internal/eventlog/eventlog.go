@@ -55,6 +55,15 @@ var retention = map[wire.Lane]time.Duration{
 	wire.LaneMedia:     30 * day,
 }
 
+// share is the part of the room, in percent, that each lane may take. The oldest
+// of a full lane goes, so telemetry can never take the place of alarms.
+var share = map[wire.Lane]int64{
+	wire.LaneAlarm:     15,
+	wire.LaneEvent:     10,
+	wire.LaneTelemetry: 55,
+	wire.LaneMedia:     20,
+}
+
 // Origin is who a batch came from, as the session and the registry say.
 type Origin struct {
 	Gateway  string
@@ -75,6 +84,7 @@ type Entry struct {
 type Options struct {
 	Conn       *nats.Conn   // required
 	Log        *slog.Logger // required
+	Room       int64        // bytes all lanes may take together; 0 for no bound
 	Registerer prometheus.Registerer
 }
 
@@ -126,7 +136,7 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 		return nil, err
 	}
 	for _, id := range wire.Lanes {
-		s, err := openStream(ctx, js, id)
+		s, err := openStream(ctx, js, id, o.Room)
 		if err != nil {
 			l.Close()
 			return nil, err
@@ -162,7 +172,7 @@ func (l *Log) openCodecs() (err error) {
 
 func streamName(id wire.Lane) string { return strings.ToUpper(id.String()) }
 
-func openStream(ctx context.Context, js jetstream.JetStream, id wire.Lane) (jetstream.Stream, error) {
+func openStream(ctx context.Context, js jetstream.JetStream, id wire.Lane, room int64) (jetstream.Stream, error) {
 	name := streamName(id)
 	if s, err := js.Stream(ctx, name); err == nil {
 		have, err := strconv.Atoi(s.CachedInfo().Config.Metadata[formatKey])
@@ -173,6 +183,10 @@ func openStream(ctx context.Context, js jetstream.JetStream, id wire.Lane) (jets
 	} else if !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil, fmt.Errorf("open stream %s: %w", name, err)
 	}
+	maxBytes := int64(-1) // no bound
+	if room > 0 {
+		maxBytes = room / 100 * share[id]
+	}
 	s, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name:        name,
 		Description: "records of lane " + id.String(),
@@ -181,6 +195,7 @@ func openStream(ctx context.Context, js jetstream.JetStream, id wire.Lane) (jets
 		Retention:   jetstream.LimitsPolicy,
 		Discard:     jetstream.DiscardOld,
 		MaxAge:      retention[id],
+		MaxBytes:    maxBytes,
 
 		AllowDirect:        true,
 		AllowAtomicPublish: true,

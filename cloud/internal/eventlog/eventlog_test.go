@@ -27,6 +27,12 @@ func openLog(t testing.TB) *Log {
 
 func openLogIn(t testing.TB, dir string) (l *Log, stop func()) {
 	t.Helper()
+	return openLogWith(t, dir, Options{})
+}
+
+// openLogWith fills in what o needs.
+func openLogWith(t testing.TB, dir string, o Options) (l *Log, stop func()) {
+	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	b, err := broker.Start(t.Context(), broker.Options{Dir: dir, Log: log})
 	if err != nil {
@@ -36,7 +42,8 @@ func openLogIn(t testing.TB, dir string) (l *Log, stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err = Open(t.Context(), Options{Conn: nc, Log: log})
+	o.Conn, o.Log = nc, log
+	l, err = Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
