@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -149,13 +150,14 @@ func overwrite(t testing.TB, path string, old []byte, spoil func([]byte)) {
 	}
 }
 
-func TestATruncatedFileIsRefusedNotFatal(t *testing.T) {
+func TestATruncatedAlarmFileIsMovedAsideAndBegunAnew(t *testing.T) {
 	src := t.TempDir()
 	s := open(t, src)
 	for range 100 {
 		mustCommit(t, s, "", "", rec(wire.LaneAlarm, string(make([]byte, 1000))))
 	}
 	size := int64(s.Stats().AlarmBytes)
+	epoch := s.Lane(wire.LaneAlarm).Epoch()
 	mustClose(t, s)
 	b := read(t, filepath.Join(src, alarmFile))
 	for _, keep := range []int64{1, 100, 4096, 9000, size / 2, size - 1} {
@@ -163,9 +165,95 @@ func TestATruncatedFileIsRefusedNotFatal(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, alarmFile), b[:keep], 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Open(Options{Dir: dir}); !errors.Is(err, ErrDamaged) {
-			t.Errorf("cut to %d bytes: %v", keep, err)
+		s := open(t, dir)
+		if q := s.Quarantined(); len(q) != 1 || !bytes.Equal(read(t, q[0]), b[:keep]) {
+			t.Errorf("cut to %d bytes: quarantined %q", keep, q)
 		}
+		if s.Lane(wire.LaneAlarm).Epoch() == epoch {
+			t.Error("a new file has the old epoch")
+		}
+		mustCommit(t, s, "a", "x", rec(wire.LaneAlarm, "anew"))
+		wantBodies(t, drain(t, s, wire.LaneAlarm, 0), "anew")
+		mustClose(t, s)
+		if q := open(t, dir).Quarantined(); len(q) != 0 {
+			t.Errorf("quarantined again: %q", q)
+		}
+	}
+}
+
+func TestAQuarantinedAlarmFileIsNeverOverwritten(t *testing.T) {
+	dir := t.TempDir()
+	now := func() time.Time { return time.Unix(1764000000, 0) } // a box whose clock stands still
+	seen := map[string]string{}
+	for _, junk := range []string{"first", "second", "third"} {
+		if err := os.WriteFile(filepath.Join(dir, alarmFile), []byte(junk), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Open(Options{Dir: dir, Now: now})
+		if err != nil || len(s.Quarantined()) != 1 {
+			t.Fatalf("%v, quarantined %q", err, s.Quarantined())
+		}
+		seen[s.Quarantined()[0]] = junk
+		mustClose(t, s)
+	}
+	for path, junk := range seen {
+		if got := read(t, path); string(got) != junk || len(seen) != 3 {
+			t.Errorf("%s holds %q, want %q", path, got, junk)
+		}
+	}
+	if want := filepath.Join(dir, "alarm.db.damaged-20251124T160000Z"); seen[want] != "first" {
+		t.Errorf("got %v, want %s", seen, want)
+	}
+}
+
+func TestARecordOfAnEarlierFileIsDamaged(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	for i := range 3 {
+		mustCommit(t, s, "", "", rec(wire.LaneAlarm, fmt.Sprint(i+1)))
+	}
+	epoch := s.alarm.epoch
+	mustClose(t, s)
+	edit(t, filepath.Join(dir, alarmFile), func(tx *bolt.Tx) error {
+		stale := rec(wire.LaneAlarm, "stale")
+		key := seqKey(2)
+		return tx.Bucket([]byte("alarm")).Put(key, seal(appendRecord(nil, epoch+1, &stale), 0, key))
+	})
+	wantBodies(t, drain(t, open(t, dir), wire.LaneAlarm, 0), "1", "gap 2..2 damaged <nil>", "3")
+}
+
+func TestTheEndOfALaneIsTheLastSoundRecordOrTheStoredNumber(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil func(b *bolt.Bucket) error
+		want  []string
+	}{
+		"a high bit of the last key": {func(b *bolt.Bucket) error {
+			v := bytes.Clone(b.Get(seqKey(3)))
+			return errors.Join(b.Delete(seqKey(3)), b.Put(seqKey(3|1<<62), v))
+		}, []string{"1", "2", "gap 3..3 damaged <nil>"}},
+		"a high bit of the stored number": {func(b *bolt.Bucket) error {
+			return b.SetSequence(3 | 1<<61)
+		}, []string{"1", "2", "3"}},
+		"a stored number that is too small": {func(b *bolt.Bucket) error {
+			return b.SetSequence(1)
+		}, []string{"1", "2", "3"}},
+		"the last record is gone": {func(b *bolt.Bucket) error {
+			return b.Delete(seqKey(3))
+		}, []string{"1", "2", "gap 3..3 missing <nil>"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			s := open(t, dir)
+			for i := range 3 {
+				mustCommit(t, s, "", "", rec(wire.LaneAlarm, fmt.Sprint(i+1)))
+			}
+			mustClose(t, s)
+			edit(t, filepath.Join(dir, alarmFile), func(tx *bolt.Tx) error { return c.spoil(tx.Bucket([]byte("alarm"))) })
+			s = open(t, dir)
+			wantBodies(t, drain(t, s, wire.LaneAlarm, 0), c.want...)
+			mustCommit(t, s, "", "", rec(wire.LaneAlarm, "4"))
+			wantBodies(t, drain(t, s, wire.LaneAlarm, 3), "4")
+		})
 	}
 }
 
@@ -238,15 +326,19 @@ func TestDamagedSpoolIsBegunAnewAndAlarmsStay(t *testing.T) {
 	if s.Lane(wire.LaneTelemetry).Epoch() == epoch {
 		t.Error("a new spool has the old epoch")
 	}
-	if _, err := os.Stat(filepath.Join(dir, spoolFile+".damaged")); err != nil {
-		t.Errorf("the damaged file was not kept: %v", err)
+	if q := s.Quarantined(); len(q) != 1 || q[0] != filepath.Join(dir, spoolFile+".damaged") || len(read(t, q[0])) != 12*4096 {
+		t.Errorf("the damaged file was not kept: %q", q)
 	}
 	mustClose(t, s)
 	if err := os.WriteFile(filepath.Join(dir, alarmFile), []byte("no database"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(Options{Dir: dir}); !errors.Is(err, ErrDamaged) {
-		t.Errorf("a damaged alarm.db: %v", err)
+	s = open(t, dir)
+	if q := s.Quarantined(); len(q) != 1 || !strings.HasPrefix(filepath.Base(q[0]), "alarm.db.damaged-") {
+		t.Errorf("quarantined %q", q)
+	}
+	if len(drain(t, s, wire.LaneAlarm, 0)) != 0 {
+		t.Error("a new file holds old alarms")
 	}
 }
 

@@ -67,7 +67,7 @@ func explain(path string, err error) error {
 	case errors.Is(err, ErrDamaged), errors.Is(err, bolterrors.ErrInvalid),
 		errors.Is(err, syscall.EFBIG), // a damaged page number leads far beyond the end
 		errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
-		e.Hint = "move the file away and restart; keep it for support"
+		e.Hint = "restart: the file is then moved aside; keep it for support"
 		if !errors.Is(err, ErrDamaged) {
 			e.Err = fmt.Errorf("%w: %w", ErrDamaged, err)
 		}

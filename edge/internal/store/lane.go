@@ -17,6 +17,8 @@ import (
 const (
 	replayWindow = 24 * time.Hour // how long acked records are kept
 	markEvery    = time.Hour
+	lookBack     = 10_000  // records read to find the last sound one
+	maxLostTail  = 1 << 20 // no damaged page hides more than that
 )
 
 // Outbox is what the uplink needs of a lane: its records in order, word of new
@@ -62,11 +64,7 @@ func (l *lane) load(tx *bolt.Tx) error {
 	if b == nil {
 		return fmt.Errorf("%w: no lane %v", ErrDamaged, l.id)
 	}
-	l.head = b.Sequence()
-	if k, _ := b.Cursor().Last(); k != nil {
-		l.head = max(l.head, keySeq(k))
-	}
-	if l.head > math.MaxInt64 {
+	if l.head = l.end(b); l.head > math.MaxInt64 {
 		return fmt.Errorf("%w: lane %v ends at %d", ErrDamaged, l.id, l.head)
 	}
 	key := laneBucket(l.id)
@@ -80,6 +78,24 @@ func (l *lane) load(tx *bolt.Tx) error {
 		l.pos = pos
 	}
 	return nil
+}
+
+// end returns the last sequence number: that of the bucket, which has no
+// checksum, held against the last sound record.
+func (l *lane) end(b *bolt.Bucket) uint64 {
+	c, n := b.Cursor(), 0
+	for k, v := c.Last(); k != nil && n < lookBack; k, v = c.Prev() {
+		r, _, err := l.decode(k, v)
+		if err != nil {
+			n++
+			continue
+		}
+		if stored := b.Sequence(); stored > r.Seq && stored-r.Seq <= maxLostTail {
+			return stored
+		}
+		return r.Seq
+	}
+	return b.Sequence()
 }
 
 // Epoch names the life of the file within which sequence numbers count.

@@ -17,7 +17,7 @@ type metrics struct {
 	droppedRecords *prometheus.CounterVec
 }
 
-func newMetrics(r prometheus.Registerer, s *Store) *metrics {
+func newMetrics(r prometheus.Registerer) *metrics {
 	byFile := []string{"file"}
 	m := &metrics{
 		registerer: r,
@@ -39,12 +39,16 @@ func newMetrics(r prometheus.Registerer, s *Store) *metrics {
 		}, []string{"lane"}),
 	}
 	m.collectors = []prometheus.Collector{m.commits, m.commitSeconds, m.failures, m.damagedRecords, m.droppedRecords}
-	for _, f := range []*file{s.alarm, s.spool} {
+	return m
+}
+
+// sizes adds the bytes in use of each file.
+func (m *metrics) sizes(files ...*file) {
+	for _, f := range files {
 		m.collectors = append(m.collectors, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "gatehouse_store_bytes", Help: "Bytes in use inside the file.", ConstLabels: prometheus.Labels{"file": f.name},
 		}, func() float64 { return float64(f.used()) }))
 	}
-	return m
 }
 
 func (m *metrics) register() (err error) {

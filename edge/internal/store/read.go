@@ -88,7 +88,7 @@ func (r *reader) walk(c *bolt.Cursor, k, v []byte, head uint64) {
 		case seq < r.want:
 			continue
 		case seq > head:
-			if _, _, err := decodeRecord(k, v); err == nil {
+			if _, _, err := r.lane.decode(k, v); err == nil {
 				return // committed since; all that follow are newer still
 			} else if r.err == nil {
 				r.err = err // one of ours, under a damaged key
@@ -130,10 +130,7 @@ func (r *reader) salvage(after, head uint64, cause error) {
 
 // add takes one stored value and reports whether there is room for more.
 func (r *reader) add(key, value []byte) bool {
-	rec, kind, err := decodeRecord(key, value)
-	if err == nil && rec.Lane != r.lane.id {
-		err = fmt.Errorf("%w: key %x: of %v", ErrDamaged, key, rec.Lane)
-	}
+	rec, kind, err := r.lane.decode(key, value)
 	if err != nil {
 		r.damage(keySeq(key), err)
 		return true
@@ -270,7 +267,7 @@ func (l *lane) drop(tx *bolt.Tx, want int64, reason string) (freed int64, lost l
 			continue
 		}
 		first := seq
-		rec, kind, err := decodeRecord(k, v)
+		rec, kind, err := l.decode(k, v)
 		if err == nil {
 			near = rec
 		}

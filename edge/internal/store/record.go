@@ -100,6 +100,16 @@ func decodeRecord(key, value []byte) (r wire.Record, kind []byte, err error) {
 	return r, v[headerSize:end], nil
 }
 
+// decode is decodeRecord for a record that must be of this lane and this file:
+// a stale block of an earlier file passes its CRC.
+func (l *lane) decode(key, value []byte) (r wire.Record, kind []byte, err error) {
+	r, kind, err = decodeRecord(key, value)
+	if err == nil && (r.Lane != l.id || binary.BigEndian.Uint64(value[4:]) != l.file.epoch) {
+		err = fmt.Errorf("%w: key %x: of lane %v, epoch %x", ErrDamaged, key, r.Lane, value[4:12])
+	}
+	return r, kind, err
+}
+
 // position is what a lane remembers of the cloud: everything up to acked is
 // durable there, and how long that has been so.
 type position struct {

@@ -14,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 	"time"
 
@@ -38,6 +37,8 @@ const (
 	alarmFile    = "alarm.db"
 	spoolFile    = "spool.db"
 	alarmReserve = 32 << 20 // of the quota, kept for alarm.db
+
+	smallDiskSize = 512 << 20 // below it no blocks are reserved
 )
 
 // Store is safe for concurrent use.
@@ -51,6 +52,8 @@ type Store struct {
 	limit   int64 // bytes spool.db may use
 	memory  bool
 
+	quarantined []string
+
 	commits chan *commit
 	flushes chan chan error
 	closing chan struct{}
@@ -60,8 +63,8 @@ type Store struct {
 	pending pending
 }
 
-// Open opens or makes both files in o.Dir. A damaged spool.db is moved aside
-// and begun anew: it is disposable. An error of either file says what to do.
+// Open opens or makes both files in o.Dir. A damaged file is moved aside and
+// begun anew, in a new epoch: Quarantined tells. An error says what to do.
 func Open(o Options) (*Store, error) {
 	if o.Dir == "" {
 		return nil, fmt.Errorf("%w: no directory given", ErrInvalid)
@@ -73,29 +76,18 @@ func Open(o Options) (*Store, error) {
 		s.limit = o.Quota / 2
 	}
 	var err error
-	if s.alarm, err = openFile(o.Dir, alarmFile, alarmMap, wire.LaneAlarm, wire.LaneEvent); err != nil {
+	// The order of the lanes is the one in which they give way.
+	if s.alarm, err = s.openWhole(o.Dir, alarmFile, alarmMap, wire.LaneEvent, wire.LaneAlarm); err != nil {
 		return nil, err
 	}
-	if s.spool, err = openSpool(o.Dir, s.log); err != nil {
+	if s.spool, err = s.openWhole(o.Dir, spoolFile, spoolMap, wire.LaneTelemetry, wire.LaneMedia); err != nil {
 		return nil, errors.Join(err, s.alarm.close())
 	}
+	reserve(s.alarm, o.Quota, s.log)
 	if err := s.start(o); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
-}
-
-func openSpool(dir string, log *slog.Logger) (*file, error) {
-	f, err := openFile(dir, spoolFile, spoolMap, wire.LaneTelemetry, wire.LaneMedia)
-	if !errors.Is(err, ErrDamaged) {
-		return f, err
-	}
-	path := dir + string(os.PathSeparator) + spoolFile
-	if err := os.Rename(path, path+".damaged"); err != nil {
-		return nil, explain(path, err)
-	}
-	log.Error("telemetry spool is damaged: begun anew, the old file is kept beside it", "path", path+".damaged", "err", err)
-	return openFile(dir, spoolFile, spoolMap, wire.LaneTelemetry, wire.LaneMedia)
 }
 
 // OpenMemory returns a Store that lives in at most 16 MiB of memory and is gone
@@ -105,9 +97,10 @@ func openSpool(dir string, log *slog.Logger) (*file, error) {
 func OpenMemory(o Options) *Store {
 	s := newStore(o)
 	s.memory, s.limit = true, memorySpool/2
-	s.alarm = openMemory(alarmFile, memoryAlarms, wire.LaneAlarm, wire.LaneEvent)
+	s.alarm = openMemory(alarmFile, memoryAlarms, wire.LaneEvent, wire.LaneAlarm)
 	s.spool = openMemory(spoolFile, memorySpool, wire.LaneTelemetry, wire.LaneMedia)
-	if err := s.start(o); err != nil {
+	err := errors.Join(s.addLanes(s.alarm, wire.LaneEvent, wire.LaneAlarm), s.addLanes(s.spool, wire.LaneTelemetry, wire.LaneMedia))
+	if err := errors.Join(err, s.start(o)); err != nil {
 		s.log.Error("store in memory", "err", err)
 	}
 	return s
@@ -125,18 +118,14 @@ func newStore(o Options) *Store {
 	if s.now == nil {
 		s.now = time.Now
 	}
+	s.metrics = newMetrics(o.Registerer)
 	return s
 }
 
-// start loads the lanes and begins writing. It does so even with an error.
+// start begins writing. It does so even with an error.
 func (s *Store) start(o Options) error {
-	var err error
-	s.metrics = newMetrics(o.Registerer, s)
-	// The order is the one in which lanes give way.
-	err = errors.Join(s.addLanes(s.alarm, wire.LaneEvent, wire.LaneAlarm), s.addLanes(s.spool, wire.LaneTelemetry, wire.LaneMedia))
-	if err == nil {
-		err = s.metrics.register()
-	}
+	s.metrics.sizes(s.alarm, s.spool)
+	err := s.metrics.register()
 	every := o.SpoolEvery
 	if every <= 0 {
 		every = 10 * time.Second
@@ -157,7 +146,7 @@ func (s *Store) addLanes(f *file, ids ...wire.Lane) error {
 				return err
 			}
 		}
-		return nil
+		return whole(tx)
 	})
 }
 
