@@ -47,6 +47,7 @@ func (b *Bus) exchange(ctx context.Context, tx []byte, f drivers.Framer, t Timin
 	if err := b.line.send(tx); err != nil {
 		return nil, b.broken(err)
 	}
+	b.opts.Beat() // the gap before and the wait behind are each long enough
 	sent := b.opts.Now().Add(b.link.charTime(len(tx)))
 	deadline, hurried := sent.Add(t.Timeout), false
 	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
