@@ -117,3 +117,30 @@ func TestFullDiskAtStartIsToldWhatToDo(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestADiskFilledByOthersLeavesRoomForAlarms(t *testing.T) {
+	dir := smallDisk(t, smallDiskSize)
+	s := open(t, dir)
+	mustCommit(t, s, "a", "1", rec(wire.LaneAlarm, "raised"))
+	f, err := os.Create(filepath.Join(dir, "ballast"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	for size, at := int64(64<<20), int64(0); size >= 4096; { // fills the disk to its last block
+		if err := unix.Fallocate(int(f.Fd()), 0, at, size); err != nil {
+			size /= 2
+			continue
+		}
+		at += size
+	}
+	if _, err := f.WriteAt([]byte("x"), smallDiskSize); !errors.Is(err, unix.ENOSPC) {
+		t.Fatalf("the disk is not full: %v", err)
+	}
+	body := string(make([]byte, 8192))
+	for i := range 1000 { // 8 MB of alarms
+		if err := s.CommitAll([]Change{{Key: "a", State: []byte("2"), Records: []wire.Record{rec(wire.LaneAlarm, body)}}}); err != nil {
+			t.Fatalf("commit %d on a full disk: %v", i, err)
+		}
+	}
+}

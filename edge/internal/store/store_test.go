@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -199,6 +200,49 @@ func TestConcurrentCommitsShareTransactionsAndKeepTheirOrder(t *testing.T) {
 	}
 	if got := counter(t, reg, "gatehouse_store_commits_total"); got >= callers*each {
 		t.Errorf("%v transactions for %d commits: nothing was shared", got, callers*each)
+	}
+}
+
+func TestManyChangesAreOneTransactionInTheirOrder(t *testing.T) {
+	reg, dir := prometheus.NewRegistry(), t.TempDir()
+	s, err := Open(Options{Dir: dir, Registerer: reg})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var changes []struct { // what a consumer declares for itself
+		Key     string
+		State   []byte
+		Records []wire.Record
+	}
+	var want []string
+	for i := range 1000 {
+		changes = append(changes, Change{Key: fmt.Sprint(i % 10), State: []byte(fmt.Sprint(i)), Records: []wire.Record{rec(wire.LaneAlarm, fmt.Sprint(i))}})
+		want = append(want, fmt.Sprint(i))
+	}
+	changes = append(changes, Change{Key: "3"}) // deletes
+	if err := errors.Join(s.CommitAll(changes), s.CommitAll(nil)); err != nil {
+		t.Fatal(err)
+	}
+	if n := counter(t, reg, "gatehouse_store_commits_total"); n != 1 {
+		t.Errorf("%v transactions", n)
+	}
+	mustClose(t, s)
+	s = open(t, dir)
+	wantBodies(t, drain(t, s, wire.LaneAlarm, 0), want...)
+	state := map[string]string{}
+	if err := s.Load(func(k string, v []byte) error { state[k] = string(v); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if len(state) != 9 || state["9"] != "999" {
+		t.Errorf("state %v", state)
+	}
+
+	changes[700].Records[0].Kind = ""
+	if err := s.CommitAll(changes); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "change 700:") {
+		t.Errorf("got %v", err)
+	}
+	if _, head := s.Lane(wire.LaneAlarm).Position(); head != 1000 {
+		t.Errorf("a refused call stored up to %d", head)
 	}
 }
 

@@ -16,12 +16,20 @@ const (
 	maxState = 256 << 10 // bytes of a state
 )
 
+// Change is one step of CommitAll: a state to store under Key, or to delete
+// when State is nil, and records to add to their lanes (alarm or event). An
+// empty Key adds records alone. It is an alias so that a consumer can declare
+// the same without importing this package.
+type Change = struct {
+	Key     string
+	State   []byte
+	Records []wire.Record
+}
+
 // commit is one caller's share of a transaction.
 type commit struct {
-	key   string
-	state []byte
-	recs  []wire.Record
-	done  chan error
+	changes []Change
+	done    chan error
 }
 
 // Commit stores state under key, deletes the key when state is nil, and adds
@@ -29,18 +37,47 @@ type commit struct {
 // when Commit returns nil. An empty key stores records alone. Concurrent
 // callers share a transaction.
 func (s *Store) Commit(key string, state []byte, recs ...wire.Record) error {
-	if len(key) > maxKey || len(state) > maxState || key == "" && state != nil {
-		return fmt.Errorf("%w: state of %d bytes under a key of %d", ErrInvalid, len(state), len(key))
+	c := Change{Key: key, State: state, Records: recs}
+	if err := checkChange(&c); err != nil {
+		return err
 	}
-	for i := range recs {
-		if err := check(&recs[i]); err != nil {
+	return s.submit([]Change{c})
+}
+
+// CommitAll is Commit of many changes, in their order and in one transaction:
+// all are on disk when it returns nil, none when it returns an error. If one is
+// invalid the error names its index and nothing is stored. It reads changes
+// until it returns.
+func (s *Store) CommitAll(changes []Change) error {
+	for i := range changes {
+		if err := checkChange(&changes[i]); err != nil {
+			return fmt.Errorf("change %d: %w", i, err)
+		}
+	}
+	if len(changes) == 0 {
+		return nil
+	}
+	return s.submit(changes)
+}
+
+func checkChange(c *Change) error {
+	if len(c.Key) > maxKey || len(c.State) > maxState || c.Key == "" && c.State != nil {
+		return fmt.Errorf("%w: state of %d bytes under a key of %d", ErrInvalid, len(c.State), len(c.Key))
+	}
+	for i := range c.Records {
+		if err := check(&c.Records[i]); err != nil {
 			return err
 		}
-		if l := recs[i].Lane; l != wire.LaneAlarm && l != wire.LaneEvent {
+		if l := c.Records[i].Lane; l != wire.LaneAlarm && l != wire.LaneEvent {
 			return fmt.Errorf("%w: %v records go through Append", ErrInvalid, l)
 		}
 	}
-	c := &commit{key: key, state: state, recs: recs, done: make(chan error, 1)}
+	return nil
+}
+
+// submit hands changes to the writer and waits for it.
+func (s *Store) submit(changes []Change) error {
+	c := &commit{changes: changes, done: make(chan error, 1)}
 	select {
 	case s.commits <- c:
 		return <-c.done
@@ -110,13 +147,8 @@ func (w *alarmWriter) tryWrite() error {
 	heads := w.alarm.heads()
 	err := w.timed(w.alarm, func(tx *bolt.Tx) error {
 		for _, c := range w.group {
-			if err := w.putState(tx, c); err != nil {
-				return err
-			}
-			for i := range c.recs {
-				id := c.recs[i].Lane
-				heads[id]++
-				if err := w.putRecord(tx, w.lanes[id], heads[id], &c.recs[i]); err != nil {
+			for i := range c.changes {
+				if err := w.putChange(tx, &c.changes[i], &heads); err != nil {
 					return err
 				}
 			}
@@ -129,15 +161,29 @@ func (w *alarmWriter) tryWrite() error {
 	return err
 }
 
-func (w *alarmWriter) putState(tx *bolt.Tx, c *commit) error {
-	if c.key == "" {
+func (w *alarmWriter) putChange(tx *bolt.Tx, c *Change, h *heads) error {
+	if err := w.putState(tx, c); err != nil {
+		return err
+	}
+	for i := range c.Records {
+		id := c.Records[i].Lane
+		h[id]++
+		if err := w.putRecord(tx, w.lanes[id], h[id], &c.Records[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *alarmWriter) putState(tx *bolt.Tx, c *Change) error {
+	if c.Key == "" {
 		return nil
 	}
-	key, b := []byte(c.key), tx.Bucket(bucketState)
-	if c.state == nil {
+	key, b := []byte(c.Key), tx.Bucket(bucketState)
+	if c.State == nil {
 		return b.Delete(key)
 	}
-	return b.Put(key, seal(append([]byte{version}, c.state...), 0, key))
+	return b.Put(key, seal(append([]byte{version}, c.State...), 0, key))
 }
 
 // putRecord encodes into the arena: bbolt keeps the slice until the commit.
