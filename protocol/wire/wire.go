@@ -233,12 +233,18 @@ func (b Batch) Encode() ([]byte, error) {
 
 // DecodeBatch checks and returns the batch in p: version, lane, ids and an
 // unbroken sequence. Records share no memory with p.
-func DecodeBatch(p []byte) (Batch, error) {
+func DecodeBatch(p []byte) (Batch, error) { return decodeBatch(p, Version) }
+
+// DecodeStored is DecodeBatch for what was kept: it reads every version there
+// ever was, from 1 to this code's, for as long as anybody may have kept it.
+func DecodeStored(p []byte) (Batch, error) { return decodeBatch(p, 1) }
+
+func decodeBatch(p []byte, oldest uint32) (Batch, error) {
 	var m wirepb.Batch
 	if err := proto.Unmarshal(p, &m); err != nil {
 		return Batch{}, fmt.Errorf("%w: %v", ErrMalformed, err)
 	}
-	if m.Version != Version {
+	if m.Version < oldest || m.Version > Version {
 		return Batch{}, fmt.Errorf("%w %d", ErrVersion, m.Version)
 	}
 	b := Batch{Version: int(m.Version), Gateway: m.Gateway, Epoch: m.Epoch, Lane: laneOf(m.Lane)}

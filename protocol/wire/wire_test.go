@@ -375,3 +375,17 @@ func FuzzDecodeGap(f *testing.F) {
 	seed(f, Gap{First: 1, Last: 2, Reason: "quota"})
 	f.Fuzz(func(t *testing.T, p []byte) { roundTrip(t, p, DecodeGap) })
 }
+
+func TestWhatWasKeptIsReadAgain(t *testing.T) {
+	b := batchOf(record(1, "x", nil))
+	for version, want := range map[int]error{0: ErrVersion, 1: nil, Version + 1: ErrVersion} {
+		b.Version = version
+		p, err := b.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := DecodeStored(p); !errors.Is(err, want) || want == nil && got.Version != version {
+			t.Errorf("version %d: %+v, %v", version, got, err)
+		}
+	}
+}
