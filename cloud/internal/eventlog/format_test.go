@@ -3,7 +3,10 @@ package eventlog
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -148,5 +151,43 @@ func TestMarkerOutlivesTheRecords(t *testing.T) {
 	entries, _ := readAll(t, l, Filter{}, cur, 10)
 	if got := seqs(entries); !slices.Equal(got, []uint64{4, 5}) {
 		t.Fatalf("after the old cursor: %v", got)
+	}
+}
+
+// TestFormatOneIsReadForEver reads messages as version 1 stored them. The files
+// are not to be made again.
+func TestFormatOneIsReadForEver(t *testing.T) {
+	l := openLog(t)
+	for _, c := range []struct{ file, subject string }{
+		{"alarm.raised.zst", "ev.alarm.53.01.02.001.003.gw-1.alarm.raised"},
+		{"gap.zst", "ev.telemetry.53.01.02.001.003.gw-1.gap"},
+	} {
+		data, err := os.ReadFile(filepath.Join("..", "..", "..", "testdata", "eventlog", "v1", c.file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.nc.Request(c.subject, data, time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	entries, _ := readAll(t, l, Filter{}, Cursor{}, 10)
+	var got []string
+	for _, e := range entries {
+		r := e.Record
+		detail := ""
+		if a, err := wire.DecodeAlarm(r.Body); err == nil {
+			detail = a.Title
+		} else if g, err := wire.DecodeGap(r.Body); err == nil {
+			detail = fmt.Sprintf("%d-%d %s", g.First, g.Last, g.Reason)
+		}
+		got = append(got, fmt.Sprintf("%s %d %s %s %d %s %s", e.Epoch, r.Seq, r.Kind, r.ID, r.Time.UnixNano(), r.Clock, detail))
+	}
+	want := []string{
+		"e1 7 alarm.raised 000102030405060708090a0b0c0d0e0f 1764000000123456789 ntp 燃气报警",
+		"e1 8 alarm.raised 010102030405060708090a0b0c0d0e0f 1764000001123456789 untrusted 溺水",
+		"e1 12 gap 020102030405060708090a0b0c0d0e0f 1764000002123456789 cloud 9-12 spool full",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
 	}
 }

@@ -202,7 +202,7 @@ func (l *Log) open(m stored) ([]Entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("decompress: %w", err)
 	}
-	b, err := wire.DecodeBatch(p)
+	b, err := wire.DecodeStored(p)
 	if err != nil {
 		return nil, err
 	}
