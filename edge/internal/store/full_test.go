@@ -144,3 +144,38 @@ func TestADiskFilledByOthersLeavesRoomForAlarms(t *testing.T) {
 		}
 	}
 }
+
+func TestAFailingDiskLeavesTheNewestTelemetryInMemory(t *testing.T) {
+	s := open(t, t.TempDir())
+	broken := errors.New("disk is gone")
+	s.spool.broken.Store(&broken)
+	const n, each = 6000, 1000
+	for i := range n {
+		if err := s.Append(rec(wire.LaneTelemetry, fmt.Sprintf("%0*d", each, i+1))); err != nil {
+			t.Fatal(err)
+		}
+		if i%500 == 499 {
+			if err := s.Flush(); !errors.Is(err, broken) {
+				t.Fatalf("flush: %v", err)
+			}
+			s.pending.mu.Lock()
+			if held := len(s.pending.buf) + s.pending.out; held > spoolCap || s.pending.out != 0 {
+				t.Errorf("%d bytes are held, %d by a writer that failed", held, s.pending.out)
+			}
+			s.pending.mu.Unlock()
+		}
+	}
+	s.spool.broken.Store(nil)
+	if err := s.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	recs := drain(t, s, wire.LaneTelemetry, 0)
+	if first := recs[0]; first.Kind != wire.KindGap || first.Seq+uint64(len(recs))-1 != n || len(recs) < spoolCap/2/each {
+		t.Fatalf("%d records, the first %s, %d", len(recs), first.Kind, first.Seq)
+	}
+	for _, r := range recs[1:] {
+		if string(r.Body) != fmt.Sprintf("%0*d", each, r.Seq) {
+			t.Fatalf("record %d is %.20q", r.Seq, r.Body)
+		}
+	}
+}

@@ -14,7 +14,7 @@ import (
 
 const (
 	spoolEarly = 1 << 20   // bytes in memory that do not wait for the tick
-	spoolCap   = 2 << 20   // bytes in memory at the most, while the disk fails
+	spoolCap   = 2 << 20   // bytes in memory at the most, the writer's share included
 	spoolChunk = 256 << 10 // bytes of records in one transaction
 	entryHead  = 5         // lane, length of the value
 )
@@ -27,6 +27,7 @@ type pending struct {
 
 	mu   sync.Mutex // guards all below
 	buf  []byte
+	out  int    // bytes the writer has taken and may give back
 	lost losses // dropped from the front of buf
 }
 
@@ -53,10 +54,11 @@ func (s *Store) Append(recs ...wire.Record) error {
 	p := &s.pending
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	before := len(p.buf)
 	for i := range recs {
 		p.add(s.spool.epoch, &recs[i])
 	}
-	if len(p.buf) >= spoolEarly {
+	if before < spoolEarly && len(p.buf) >= spoolEarly { // once: a disk that fails is tried again at the tick
 		select {
 		case p.wake <- struct{}{}:
 		default:
@@ -66,8 +68,13 @@ func (s *Store) Append(recs ...wire.Record) error {
 }
 
 func (p *pending) add(epoch uint64, r *wire.Record) {
-	if len(p.buf)+headerSize+maxKind+len(r.Body) > spoolCap {
-		p.dropFront(spoolCap / 4)
+	need := entryHead + headerSize + len(r.Kind) + len(r.Body) + crcSize
+	if p.out+len(p.buf)+need > spoolCap {
+		p.dropFront(max(need, spoolCap/4))
+	}
+	if p.out+len(p.buf)+need > spoolCap { // the writer hangs with all there may be
+		p.lost[r.Lane]++
+		return
 	}
 	n := len(p.buf)
 	p.buf = append(p.buf, byte(r.Lane), 0, 0, 0, 0)
@@ -78,13 +85,19 @@ func (p *pending) add(epoch uint64, r *wire.Record) {
 
 // dropFront gives up the oldest records that never reached the disk.
 func (p *pending) dropFront(want int) {
-	n := 0
-	for n < len(p.buf) && n < want {
-		lane, value := entry(p.buf[n:])
-		p.lost[lane]++
+	n := p.lost.count(p.buf, want)
+	p.buf = p.buf[:copy(p.buf, p.buf[n:])]
+}
+
+// count adds the entries of b to l until they make want bytes, and returns how
+// many bytes they are.
+func (l *losses) count(b []byte, want int) (n int) {
+	for n < len(b) && n < want {
+		lane, value := entry(b[n:])
+		l[lane]++
 		n += entryHead + len(value)
 	}
-	p.buf = p.buf[:copy(p.buf, p.buf[n:])]
+	return n
 }
 
 // take hands over what is held and leaves an empty buffer to fill.
@@ -92,8 +105,25 @@ func (p *pending) take(empty []byte) (full []byte, lost losses) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	full, lost = p.buf, p.lost
-	p.buf, p.lost = empty[:0], losses{}
+	p.buf, p.out, p.lost = empty[:0], len(full), losses{}
 	return full, lost
+}
+
+// giveBack puts what could not be stored, b[done:] and lost ahead of it, before
+// all that came since, and returns an empty buffer. So one buffer holds
+// everything, oldest first.
+func (p *pending) giveBack(b []byte, done int, lost losses) (empty []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.lost != (losses{}) { // newer ones are lost already, and these are older
+		done += lost.count(b[done:], len(b))
+	}
+	for id, n := range lost {
+		p.lost[id] += n
+	}
+	n := copy(b, b[done:])
+	empty, p.buf, p.out = p.buf[:0], append(b[:n], p.buf...), 0
+	return empty
 }
 
 func entry(b []byte) (lane wire.Lane, value []byte) {
@@ -150,6 +180,7 @@ func (w *spoolWriter) drain() error {
 	for {
 		for w.done < len(w.buf) || w.lost != (losses{}) {
 			if err := w.commit(); err != nil {
+				w.buf, w.done, w.lost = w.pending.giveBack(w.buf, w.done, w.lost), 0, losses{}
 				return err
 			}
 		}
