@@ -94,7 +94,7 @@ func reserve(f *file, quota int64, log *slog.Logger) {
 		return
 	}
 	var disk unix.Statfs_t
-	if err := unix.Fstatfs(int(f.disk.Fd()), &disk); err != nil || int64(disk.Blocks)*disk.Bsize < smallDiskSize {
+	if err := unix.Fstatfs(int(f.disk.Fd()), &disk); err != nil || int64(disk.Blocks)*int64(disk.Bsize) < smallDiskSize {
 		return
 	}
 	err := unix.Fallocate(int(f.disk.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, alarmReserve)
