@@ -272,18 +272,19 @@ func TestDamagedPagesNeverCrashAndNeverHide(t *testing.T) {
 	}
 	defer func() { _ = f.Close() }()
 	page := int64(s.alarm.db.Info().PageSize)
-	leaf := int64(-1) // of the records in the middle
+	spoilt := 0
 	b := read(t, path)
-	for at := int64(2); at*page < int64(len(b)); at++ {
-		if bytes.Contains(b[at*page:(at+1)*page], seqKey(100)) {
-			leaf = at
+	for at := int64(2); at*page < int64(len(b)); at++ { // pages no longer used say it too
+		if !bytes.Contains(b[at*page:(at+1)*page], append(seqKey(100), version, 0, byte(wire.LaneAlarm))) {
+			continue
 		}
+		if _, err := f.WriteAt(bytes.Repeat([]byte{0xff}, int(page)), at*page); err != nil { // under the open store, as a dying card would
+			t.Fatal(err)
+		}
+		spoilt++
 	}
-	if leaf < 0 {
+	if spoilt == 0 {
 		t.Fatal("no page holds record 100")
-	}
-	if _, err := f.WriteAt(bytes.Repeat([]byte{0xff}, int(page)), leaf*page); err != nil { // under the open store, as a dying card would
-		t.Fatal(err)
 	}
 	after, sound, gaps := uint64(0), 0, 0
 	for {
