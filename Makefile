@@ -34,7 +34,8 @@ release: ## cross-build for linux amd64, arm64 and armv7 into dist/
 	done
 
 demo: build ## run a simulated compound, a gateway and a cloud, and watch alarms arrive (DEMO_SECONDS=40 stops by itself)
-	@go run ./cloud/e2e/demo
+	@go build -o bin/demo ./cloud/e2e/demo
+	@exec bin/demo
 
 peers: # install what the tests talk to; named failure with a hint when that is not possible
 	@missing=""; \

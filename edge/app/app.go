@@ -31,6 +31,7 @@ import (
 	"gatehouse/edge/internal/telemetry"
 	"gatehouse/edge/internal/uplink"
 	"gatehouse/edge/internal/web"
+	"gatehouse/protocol/point"
 	"gatehouse/protocol/wire"
 )
 
@@ -74,7 +75,8 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	sirens, err := newSirens(plan, buses, o.Log)
+	chain := &chain{buses: buses, manager: manager}
+	sirens, err := newSirens(plan, buses, func(p point.ID, err error) { chain.alarms.System(sirenDef(), p, err) }, o.Log)
 	if err != nil {
 		return err
 	}
@@ -82,7 +84,6 @@ func Run(ctx context.Context, o Options) error {
 	tel := telemetry.New(telemetry.Options{
 		Flush: plan.Config.Cloud.Flush, Points: telemetryPoints(points), Append: st.Append, Record: clk.NewRecord, Log: o.Log,
 	})
-	chain := &chain{buses: buses, manager: manager}
 	tab, err := table.New(table.Options{
 		Points:    tablePoints(points),
 		Followers: []table.Follower{chain.observe, tel.Observe},
@@ -107,7 +108,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	up, err := newUplink(plan, clk, st, reg, o.Log)
+	up, err := newUplink(plan, clk, st, alarms, reg, o.Log)
 	if err != nil {
 		return err
 	}
@@ -130,14 +131,15 @@ func Run(ctx context.Context, o Options) error {
 	}
 	metrics, err := web.NewMetrics(web.MetricsOptions{
 		Listen: plan.Config.Metrics.Listen, Gatherer: reg, Log: o.Log, Bound: o.MetricsBound,
-		Ready: func() error { return ready(unstored, buses) },
+		Alive: chain.alive, Ready: func() error { return chain.ready(unstored) },
 	})
 	if err != nil {
 		return err
 	}
 	parts.run(ctx, "metrics", metrics.Run)
 
-	alarms.System(unstoredDef(), unstored != nil, reason(unstored))
+	alarms.System(unstoredDef(), "", unstored)
+	alarms.System(quarantinedDef(), "", quarantined(st))
 	announce(st, clk, plan, o)
 	if err := manager.Ready(); err != nil {
 		o.Log.Warn("the service manager cannot be told that the gateway is ready", "err", err)
@@ -177,7 +179,7 @@ func openControl(plan config.Plan, alarms *alarm.Manager, tab *table.Table, log 
 }
 
 // newUplink returns nil when no broker is configured: a gateway may run alone.
-func newUplink(plan config.Plan, clk *clock.Clock, st *store.Store, reg prometheus.Registerer, log *slog.Logger) (*uplink.Uplink, error) {
+func newUplink(plan config.Plan, clk *clock.Clock, st *store.Store, alarms *alarm.Manager, reg prometheus.Registerer, log *slog.Logger) (*uplink.Uplink, error) {
 	cloud := plan.Config.Cloud
 	if cloud.Broker == "" {
 		log.Warn("no cloud.broker is configured: alarms stay on this box")
@@ -185,7 +187,10 @@ func newUplink(plan config.Plan, clk *clock.Clock, st *store.Store, reg promethe
 	}
 	return uplink.New(uplink.Options{
 		Gateway: plan.Config.Gateway.ID, Broker: cloud.Broker, Secret: plan.Secret, CAFile: cloud.CAFile, Lanes: st,
-		Log: log, Registerer: reg, Now: clk.Now, OnCloudTime: clk.CloudTime,
+		Log: log, Registerer: reg, Now: clk.Now, VerifyTime: clk.VerifyTime, OnCloudTime: clk.CloudTime,
+		OnRolledBack: func(lane wire.Lane) {
+			alarms.System(rolledBackDef(), "", fmt.Errorf("lane %s: the cloud has more than this store ever sent", lane))
+		},
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -42,16 +43,29 @@ func limitMemory() {
 	}
 }
 
-// unstoredDef is the alarm of a gateway that runs without its store.
+// The alarms a gateway has about itself.
 func unstoredDef() rule.Def {
 	return rule.Def{ID: "store-unavailable", Priority: "P2", Title: "存储不可用,报警只存于内存", TitleEN: "Store unavailable: alarms are kept in memory only"}
 }
 
-func reason(err error) string {
-	if err == nil {
-		return ""
+func quarantinedDef() rule.Def {
+	return rule.Def{ID: "store-damaged", Priority: "P2", Title: "存储文件损坏,已隔离,部分记录丢失", TitleEN: "A store file was damaged and set aside: records are lost"}
+}
+
+func rolledBackDef() rule.Def {
+	return rule.Def{ID: "store-rolled-back", Priority: "P2", Title: "存储被回退,新报警可能无法上传", TitleEN: "Store rolled back: new alarms may not reach the cloud"}
+}
+
+func sirenDef() rule.Def {
+	return rule.Def{ID: "siren-failed", Priority: "P2", Title: "警笛无法控制", TitleEN: "Siren cannot be commanded"}
+}
+
+// quarantined says which files the store had to set aside at this start.
+func quarantined(st *store.Store) error {
+	if paths := st.Quarantined(); len(paths) > 0 {
+		return fmt.Errorf("set aside, for a person to look at: %s", strings.Join(paths, ", "))
 	}
-	return err.Error()
+	return nil
 }
 
 // openStore opens the store on disk or, with the reason why not, one in memory.
@@ -151,8 +165,9 @@ func (s *busSet) write(ctx context.Context, p point.ID, v point.Value) error {
 	return b.bus.Write(ctx, p, v)
 }
 
-// newSirens makes a siren of every point with that role.
-func newSirens(plan config.Plan, buses *busSet, log *slog.Logger) ([]*notify.Siren, error) {
+// newSirens makes a siren of every output with that role. trouble is told what
+// goes wrong with them.
+func newSirens(plan config.Plan, buses *busSet, trouble func(point.ID, error), log *slog.Logger) ([]*notify.Siren, error) {
 	var sirens []*notify.Siren
 	for _, bp := range plan.Buses {
 		for _, dp := range bp.Devices {
@@ -160,7 +175,9 @@ func newSirens(plan config.Plan, buses *busSet, log *slog.Logger) ([]*notify.Sir
 				if p.Role != "siren" || p.Write == nil {
 					continue
 				}
-				s, err := notify.NewSiren(notify.SirenOptions{Point: p.ID, Pulse: p.Write.PulseFor, Write: buses.write, Log: log})
+				s, err := notify.NewSiren(notify.SirenOptions{
+					Point: p.ID, Pulse: p.Write.PulseFor, Write: buses.write, Trouble: func(err error) { trouble(p.ID, err) }, Log: log,
+				})
 				if err != nil {
 					return nil, err
 				}
@@ -178,8 +195,8 @@ func inputs(plan config.Plan) []*rule.PointInfo {
 	for _, b := range plan.Buses {
 		for _, d := range b.Devices {
 			for _, p := range d.Spec.Points {
-				if info := plan.Points[p.ID]; !point.Roles[info.Role].Output {
-					points = append(points, info)
+				if p.Write == nil || p.At.Space != "" { // an output may be write-only
+					points = append(points, plan.Points[p.ID])
 				}
 			}
 		}
@@ -218,40 +235,60 @@ type chain struct {
 	buses   *busSet
 	manager *systemd.Notifier
 	fed     time.Time
+	turned  atomic.Int64 // when the loop last turned, in nanoseconds since busSet.start
 }
 
 func (c *chain) observe(batch []point.Reading, slots []int32) { c.alarms.Observe(batch, slots) }
 
-// maxBeatAge is how long a bus may stand still before the watchdog is left to
-// bite: a bus moves at least every 5 s, whatever its devices do.
-const maxBeatAge = 8 * time.Second
+// How long a bus or the loop may stand still before that is a hang. A bus moves
+// at least every 2 s, whatever its devices do.
+const (
+	maxBeatAge = 5 * time.Second
+	maxTurnAge = 5 * time.Second
+)
 
 // tick runs in the loop itself, after rules and alarms had their turn.
 func (c *chain) tick(now time.Time) {
 	c.alarms.Tick(now)
+	c.turned.Store(int64(time.Since(c.buses.start)))
 	every := c.manager.Watchdog() / 3
-	if every == 0 || now.Sub(c.fed) < every {
+	if every == 0 || now.Sub(c.fed) < every || c.buses.hung() != nil {
 		return
-	}
-	since := time.Since(c.buses.start)
-	for _, b := range c.buses.list {
-		if since-time.Duration(b.beat.Load()) > maxBeatAge {
-			return
-		}
 	}
 	if c.manager.Feed() == nil {
 		c.fed = now
 	}
 }
 
+// hung names the buses that stand still.
+func (s *busSet) hung() error {
+	since := time.Since(s.start)
+	var errs []error
+	for _, b := range s.list {
+		if age := since - time.Duration(b.beat.Load()); age > maxBeatAge {
+			errs = append(errs, fmt.Errorf("bus %s has not moved for %v", b.id, age.Round(time.Second)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// alive says whether the loop from the buses to the alarms turns.
+func (c *chain) alive() error {
+	err := c.buses.hung()
+	if age := time.Since(c.buses.start) - time.Duration(c.turned.Load()); age > maxTurnAge {
+		err = errors.Join(err, fmt.Errorf("the rules have not run for %v", age.Round(time.Second)))
+	}
+	return err
+}
+
 // ready says what the gateway is configured to do here and does not. The cloud
 // is not part of it: a gateway without one does its duty.
-func ready(unstored error, buses *busSet) error {
-	var errs []error
+func (c *chain) ready(unstored error) error {
+	errs := []error{c.alive(), c.alarms.Stalled()}
 	if unstored != nil {
 		errs = append(errs, fmt.Errorf("store: %w", unstored))
 	}
-	for _, b := range buses.list {
+	for _, b := range c.buses.list {
 		if !b.bus.Up() {
 			errs = append(errs, fmt.Errorf("bus %s: link down", b.id))
 		}

@@ -22,9 +22,10 @@ type task struct {
 	done <-chan struct{}
 }
 
-// run starts f in a goroutine of its own.
+// run starts f in a goroutine of its own. It ends when stop says so, in its
+// turn, and not already when ctx does: those behind it still have work for it.
 func (t *tasks) run(ctx context.Context, name string, f func(context.Context) error) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

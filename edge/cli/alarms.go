@@ -1,9 +1,9 @@
 package cli
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"os"
 	"os/user"
 	"text/tabwriter"
@@ -15,7 +15,7 @@ import (
 
 func alarmsCommand(s Streams) *cobra.Command {
 	var r reach
-	cmd := &cobra.Command{Use: "alarms", Short: "see and answer the alarms of the running gateway"}
+	cmd := &cobra.Command{Use: "alarms", Short: "see and answer the alarms of the running gateway", RunE: needsSubcommand}
 	r.flags(cmd)
 	cmd.AddCommand(alarmsList(s, &r), alarmsAck(s, &r))
 	return cmd
@@ -26,10 +26,10 @@ func alarmsList(s Streams, r *reach) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "list the open alarms, the most urgent first",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var alarms []web.AlarmView
-			if err := r.ask(cmd.Context(), "GET", "/v1/alarms", nil, &alarms); err != nil {
+			if _, err := r.ask(cmd.Context(), "GET", "/v1/alarms", nil, &alarms); err != nil {
 				return err
 			}
 			if asJSON {
@@ -48,13 +48,9 @@ func printAlarms(s Streams, alarms []web.AlarmView, w words) error {
 		return nil
 	}
 	for _, a := range alarms {
-		title := a.Title
-		if w.english {
-			title = cmp.Or(a.TitleEN, a.Title)
-		}
-		fmt.Fprintf(s.Out, "%s  %s  %s\n", a.Priority, title, w.status[a.Status])
+		fmt.Fprintf(s.Out, "%s  %s  %s\n", a.Priority, w.title(a), w.status[a.Status])
 		fmt.Fprintf(s.Out, "    %s %s  %s", a.Place, a.Name, a.Point)
-		if a.Unit != "" {
+		if a.Unit != "" && a.Value != "-" {
 			fmt.Fprintf(s.Out, "  %s %s", a.Value, a.Unit)
 		}
 		fmt.Fprintf(s.Out, "\n    %s %s", w.since, a.Raised.Local().Format("2006-01-02 15:04:05"))
@@ -76,21 +72,25 @@ func alarmsAck(s Streams, r *reach) *cobra.Command {
 		Use:   "ack ID",
 		Short: "say that you have taken note of an alarm",
 		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) != 1 {
+			if len(args) != 1 || args[0] == "" {
 				return usageError{fmt.Errorf("alarms ack takes one alarm id: see gatehouse alarms list")}
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var a web.AlarmView
-			if err := r.ask(cmd.Context(), "POST", "/v1/alarms/"+args[0]+"/ack", web.AckRequest{Actor: by}, &a); err != nil {
+			accepted, err := r.ask(cmd.Context(), "POST", "/v1/alarms/"+url.PathEscape(args[0])+"/ack", web.AckRequest{Actor: by}, &a)
+			if err != nil {
 				return err
 			}
 			if asJSON {
 				return json.NewEncoder(s.Out).Encode(a)
 			}
 			w := wordsFor(cmd)
-			fmt.Fprintf(s.Out, "%s  %s  %s: %s\n", a.Priority, a.Title, w.ackedBy, a.AckedBy)
+			fmt.Fprintf(s.Out, "%s  %s  %s: %s\n", a.Priority, w.title(a), w.ackedBy, a.AckedBy)
+			if accepted {
+				fmt.Fprintln(s.Err, w.notStored)
+			}
 			return nil
 		},
 	}
@@ -116,10 +116,10 @@ func pointsCommand(s Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "points",
 		Short: "list every point's latest reading and its quality",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var points []web.PointView
-			if err := r.ask(cmd.Context(), "GET", "/v1/points", nil, &points); err != nil {
+			if _, err := r.ask(cmd.Context(), "GET", "/v1/points", nil, &points); err != nil {
 				return err
 			}
 			if asJSON {
@@ -127,7 +127,11 @@ func pointsCommand(s Streams) *cobra.Command {
 			}
 			tw := tabwriter.NewWriter(s.Out, 0, 8, 2, ' ', 0)
 			for _, p := range points {
-				fmt.Fprintf(tw, "%s\t%s %s\t%s\t%s\n", p.Point, p.Value, p.Unit, p.Quality, p.At.Local().Format("15:04:05"))
+				at := p.At.Local().Format("15:04:05")
+				if p.Value == "-" && p.LastGood == nil {
+					at = "-" // never read
+				}
+				fmt.Fprintf(tw, "%s\t%s %s\t%s\t%s\n", p.Point, p.Value, p.Unit, p.Quality, at)
 			}
 			return tw.Flush()
 		},

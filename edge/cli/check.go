@@ -27,7 +27,7 @@ func checkCommand(s Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check --config gateway.yaml",
 		Short: "say everything that is wrong with a configuration; exit 1 if anything is",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			plan, err := config.Load(path)
 			var problems config.Errors

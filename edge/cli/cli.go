@@ -35,13 +35,15 @@ func Execute(ctx context.Context, args []string, s Streams) int {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Version:       version(),
+		Args:          noArgs,
+		RunE:          needsSubcommand,
 	}
 	root.SetArgs(args)
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().String("lang", "", "language of what people read: zh or en (default: from LANG, else zh)")
-	root.AddCommand(runCommand(s), checkCommand(s), alarmsCommand(s), pointsCommand(s))
+	root.AddCommand(runCommand(s), checkCommand(s), alarmsCommand(s), pointsCommand(s), versionCommand(s))
 	err := root.ExecuteContext(ctx)
 	var usage usageError
 	switch {
@@ -57,6 +59,21 @@ func Execute(ctx context.Context, args []string, s Streams) int {
 	return 1
 }
 
+// noArgs and needsSubcommand make a wrong command line of what cobra lets pass.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("%s takes no argument %q", cmd.CommandPath(), args[0])}
+	}
+	return nil
+}
+
+func needsSubcommand(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("unknown command %q of %s", args[0], cmd.CommandPath())}
+	}
+	return usageError{fmt.Errorf("%s needs a command", cmd.CommandPath())}
+}
+
 // version is the module's version and revision as the build recorded them.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
@@ -70,4 +87,10 @@ func version() string {
 		}
 	}
 	return v
+}
+
+func versionCommand(s Streams) *cobra.Command {
+	return &cobra.Command{Use: "version", Short: "print the version", Args: noArgs, Run: func(*cobra.Command, []string) {
+		fmt.Fprintln(s.Out, "gatehouse", version())
+	}}
 }

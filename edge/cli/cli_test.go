@@ -88,7 +88,8 @@ func TestRunOfAWrongConfigPrintsEveryErrorAndExits1(t *testing.T) {
 }
 
 func TestWrongCommandLineExits2(t *testing.T) {
-	for _, args := range [][]string{{"check", "--confg", "x"}, {"alarms", "ack"}, {"run", "--log-format", "xml"}} {
+	for _, args := range [][]string{{"check", "--confg", "x"}, {"alarms", "ack"}, {"alarms", "bogus"}, {"alarms"}, {"bogus"}, {}, {"alarms", "list", "extra"},
+		{"check", "extra"}, {"run", "--log-format", "xml"}} {
 		if status, _, errs := command(t, args...); status != 2 || errs == "" {
 			t.Errorf("%v: status %d, %q", args, status, errs)
 		}
@@ -99,6 +100,15 @@ func TestWithoutADaemonTheCommandsSayHowToFindIt(t *testing.T) {
 	status, _, errs := command(t, "alarms", "list", "--socket", filepath.Join(t.TempDir(), "none.sock"))
 	if status != 1 || !strings.Contains(errs, "is it running?") {
 		t.Errorf("status %d: %s", status, errs)
+	}
+}
+
+func TestAFaultInTheConfigDoesNotKeepAGuardFromTheDaemon(t *testing.T) {
+	dir := t.TempDir()
+	path := write(t, wrong+"store: {dir: "+dir+"}\n")
+	status, _, errs := command(t, "alarms", "list", "--config", path)
+	if status != 1 || !strings.Contains(errs, filepath.Join(dir, "control.sock")) {
+		t.Errorf("status %d: %s, want the socket in %s asked", status, errs, dir)
 	}
 }
 

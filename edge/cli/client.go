@@ -41,20 +41,20 @@ func (r *reach) path() (string, error) {
 	}
 	dir := config.DefaultStoreDir
 	if r.config != "" {
-		plan, err := config.Load(r.config)
-		if err != nil {
+		var err error
+		if dir, err = config.StoreDir(r.config); err != nil {
 			return "", err
 		}
-		dir = plan.Config.Store.Dir
 	}
 	return filepath.Join(dir, web.SocketName), nil
 }
 
-// ask sends one request to the daemon and decodes its answer into out.
-func (r *reach) ask(ctx context.Context, method, path string, in, out any) error {
+// ask sends one request to the daemon and decodes its answer into out. accepted
+// reports that it took effect and is not stored yet.
+func (r *reach) ask(ctx context.Context, method, path string, in, out any) (accepted bool, err error) {
 	socket, err := r.path()
 	if err != nil {
-		return err
+		return false, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -62,33 +62,33 @@ func (r *reach) ask(ctx context.Context, method, path string, in, out any) error
 	if in != nil {
 		b, err := json.Marshal(in)
 		if err != nil {
-			return err
+			return false, err
 		}
 		body = bytes.NewReader(b)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://gatehouse"+path, body)
 	if err != nil {
-		return err
+		return false, err
 	}
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}}}
 	resp, err := client.Do(req)
 	if err != nil {
-		return explain(socket, err)
+		return false, explain(socket, err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode/100 != 2 {
 		var f web.Failure
 		if err := json.NewDecoder(resp.Body).Decode(&f); err != nil {
-			return fmt.Errorf("the daemon answered %s", resp.Status)
+			return false, fmt.Errorf("the daemon answered %s", resp.Status)
 		}
 		if f.Hint != "" {
-			return fmt.Errorf("%s: %s", f.Error, f.Hint)
+			return false, fmt.Errorf("%s: %s", f.Error, f.Hint)
 		}
-		return errors.New(f.Error)
+		return false, errors.New(f.Error)
 	}
-	return json.NewDecoder(resp.Body).Decode(out)
+	return resp.StatusCode == http.StatusAccepted, json.NewDecoder(resp.Body).Decode(out)
 }
 
 func explain(socket string, err error) error {

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 
 	"github.com/spf13/cobra"
@@ -17,9 +18,11 @@ func runCommand(s Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run --config gateway.yaml",
 		Short: "run the gateway until it is told to stop",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			log, err := logger(s, format, verbose)
+			out := newLogWriter(s.Err)
+			defer out.Close()
+			log, err := logger(out, format, verbose)
 			if err != nil {
 				return err
 			}
@@ -37,16 +40,16 @@ func configFlag(cmd *cobra.Command, path *string) {
 	cmd.Flags().StringVar(path, "config", "/etc/gatehouse/gateway.yaml", "the gateway's configuration")
 }
 
-func logger(s Streams, format string, verbose bool) (*slog.Logger, error) {
+func logger(to io.Writer, format string, verbose bool) (*slog.Logger, error) {
 	o := &slog.HandlerOptions{}
 	if verbose {
 		o.Level = slog.LevelDebug
 	}
 	switch format {
 	case "text":
-		return slog.New(slog.NewTextHandler(s.Err, o)), nil
+		return slog.New(slog.NewTextHandler(to, o)), nil
 	case "json":
-		return slog.New(slog.NewJSONHandler(s.Err, o)), nil
+		return slog.New(slog.NewJSONHandler(to, o)), nil
 	}
 	return nil, usageError{fmt.Errorf("--log-format %q: want text or json", format)}
 }

@@ -6,27 +6,39 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"gatehouse/edge/internal/web"
 )
 
 // words are what people read in listings; keys, commands and JSON stay English.
 type words struct {
-	english  bool
-	noAlarms string
-	since    string
-	ackedBy  string
-	status   map[string]string
+	english   bool
+	noAlarms  string
+	since     string
+	ackedBy   string
+	notStored string
+	status    map[string]string
+}
+
+// title is what the alarm is called in this language, or in the other if it
+// has no name here.
+func (w words) title(a web.AlarmView) string {
+	if w.english {
+		return cmp.Or(a.TitleEN, a.Title)
+	}
+	return cmp.Or(a.Title, a.TitleEN)
 }
 
 func chinese() words {
 	return words{
-		noAlarms: "没有未结的报警。", since: "自", ackedBy: "已确认",
+		noAlarms: "没有未结的报警。", since: "自", ackedBy: "已确认", notStored: "已生效,但尚未存盘:存储无响应",
 		status: map[string]string{"raised": "未确认", "acknowledged": "已确认", "cleared": "已恢复,未确认"},
 	}
 }
 
 func english() words {
 	return words{
-		english: true, noAlarms: "No open alarms.", since: "since", ackedBy: "acknowledged by",
+		english: true, noAlarms: "No open alarms.", since: "since", ackedBy: "acknowledged by", notStored: "done, but not yet stored: the store does not answer",
 		status: map[string]string{"raised": "not acknowledged", "acknowledged": "acknowledged", "cleared": "cleared, not acknowledged"},
 	}
 }

@@ -29,11 +29,19 @@ import (
 // alarm of its own.
 const StallAfter = 2 * time.Second
 
-// Journal keeps alarm state across restarts. Commit stores the state (nil
-// deletes the key) and the outgoing records in one transaction and returns
-// when they are durable.
+// Change is one step for the journal: the state a key is left with (nil
+// deletes it) and the records that tell of it.
+type Change = struct {
+	Key     string
+	State   []byte
+	Records []wire.Record
+}
+
+// Journal keeps alarm state across restarts. CommitAll stores all changes, in
+// their order, in one transaction and returns when they are durable. Load
+// delivers every state that can be read and then says in its error which cannot.
 type Journal interface {
-	Commit(key string, state []byte, recs ...wire.Record) error
+	CommitAll([]Change) error
 	Load(func(key string, state []byte) error) error
 }
 
@@ -163,9 +171,15 @@ func (a Alarm) body() wire.Alarm {
 }
 
 // fresh returns a new alarm of b that has not been raised yet.
-func fresh(b *rule.Bound) Alarm {
-	return Alarm{
-		ID: wire.NewEventID(), Rule: b.Def.ID, Point: b.Point.ID, Name: b.Point.Name, Place: b.Point.Place, Zone: b.Point.Zone,
-		Role: b.Point.Role, Unit: b.Point.Unit, Priority: b.Priority, Title: b.Def.Title, TitleEN: b.Def.TitleEN,
-	}
+func fresh(b *rule.Bound) *Alarm {
+	a := &Alarm{ID: wire.NewEventID(), Rule: b.Def.ID, Point: b.Point.ID}
+	a.describe(b)
+	return a
+}
+
+// describe says what a is about as it is configured now: a rule may have
+// become more urgent, or a detector may have moved, since it was raised.
+func (a *Alarm) describe(b *rule.Bound) {
+	a.Name, a.Place, a.Zone, a.Role, a.Unit = b.Point.Name, b.Point.Place, b.Point.Zone, b.Point.Role, b.Point.Unit
+	a.Priority, a.Title, a.TitleEN, a.Remark = b.Priority, b.Def.Title, b.Def.TitleEN, ""
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -24,11 +25,14 @@ type memory struct {
 	mu      sync.Mutex
 	state   map[string][]byte
 	records []wire.Record
+	commits int           // transactions
+	slow    time.Duration // each takes
+	lost    error         // Load says so at the end
 	hang    chan struct{} // while not nil, Commit waits for it
 	fail    error
 }
 
-func (m *memory) Commit(key string, state []byte, recs ...wire.Record) error {
+func (m *memory) CommitAll(changes []Change) error {
 	m.mu.Lock()
 	hang, fail := m.hang, m.fail
 	m.mu.Unlock()
@@ -38,14 +42,20 @@ func (m *memory) Commit(key string, state []byte, recs ...wire.Record) error {
 	if fail != nil {
 		return fail
 	}
+	if m.slow > 0 {
+		<-time.After(m.slow)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if state == nil {
-		delete(m.state, key)
-	} else {
-		m.state[key] = state
+	for _, c := range changes {
+		if c.State == nil {
+			delete(m.state, c.Key)
+		} else {
+			m.state[c.Key] = c.State
+		}
+		m.records = append(m.records, c.Records...)
 	}
-	m.records = append(m.records, recs...)
+	m.commits++
 	return nil
 }
 
@@ -55,7 +65,7 @@ func (m *memory) Load(f func(string, []byte) error) error {
 			return err
 		}
 	}
-	return nil
+	return m.lost
 }
 
 func (m *memory) kinds(t *testing.T) (kinds []string) {
@@ -162,8 +172,10 @@ func TestLifeOfAnAlarm(t *testing.T) {
 		r.read(22, point.Good) // deadband
 		r.wantStatus(Raised)
 		first := r.List()[0]
-		if _, err := r.Acknowledge(first.ID, " "); !errors.Is(err, ErrNoActor) {
-			t.Errorf("nameless acknowledgement: %v", err)
+		for _, name := range []string{" ", "a\nb", "\x1b[31m", "\xff", strings.Repeat("王", 65)} {
+			if _, err := r.Acknowledge(first.ID, name); !errors.Is(err, ErrNoActor) {
+				t.Errorf("acknowledged by %q: %v", name, err)
+			}
 		}
 		if a, err := r.Acknowledge(first.ID, "老王"); err != nil || a.AckedBy != "老王" {
 			t.Errorf("Acknowledge = %+v, %v", a, err)
@@ -356,6 +368,62 @@ func TestOpenAlarmsSurviveARestart(t *testing.T) {
 		synctest.Wait()
 		gone := newRig(t, j)
 		gone.wantStatus(Cleared)
+	})
+}
+
+func TestARuleThatBecameMoreUrgentIsRaisedAsSuch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j, def := empty(), high()
+		def.Priority, def.Title = "P2", "旧"
+		before := newRig(t, j, def)
+		before.read(30, point.Good)
+		synctest.Wait()
+		after := newRig(t, j, high())
+		if a := after.List()[0]; a.Priority != 1 || a.Title != "燃气浓度高" {
+			t.Errorf("after the restart the open alarm is %+v", a)
+		}
+		after.read(0, point.Good)
+		after.read(30, point.Good)
+		if last := after.out.steps[len(after.out.steps)-1].Alarm; last.Priority != 1 || last.Occurrence != 2 {
+			t.Errorf("raised again as %+v", last)
+		}
+	})
+}
+
+func TestStatesThatCannotBeReadAreAnAlarmAndHideNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := empty()
+		before := newRig(t, j, high())
+		before.read(30, point.Good)
+		synctest.Wait()
+		j.state[keyPrefix+"torn/det-1/gas"] = []byte("{")
+		j.lost = errors.New("alarm/gone: damaged")
+		after := newRig(t, j, high())
+		after.wantStatus(Raised, Raised)
+		if a := after.List()[1]; a.Rule != "alarms-unreadable" || a.Remark == "" {
+			t.Errorf("the second alarm is %+v", a)
+		}
+		synctest.Wait()
+		delete(j.state, keyPrefix+"torn/det-1/gas")
+		j.lost = nil
+		newRig(t, j, high()).wantStatus(Raised, Cleared)
+	})
+}
+
+func TestABurstOnASlowStoreIsStoredTogetherAndIsNoStall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := empty()
+		j.slow = 100 * time.Millisecond
+		r := newRig(t, j, high())
+		for range 100 {
+			r.read(30, point.Good)
+			r.read(0, point.Good)
+		}
+		r.pass(StallAfter + time.Second)
+		r.wantStatus(Cleared)
+		if len(j.records) != 200 || j.commits > 3 {
+			t.Errorf("%d records in %d transactions, want 200 in at most 3", len(j.records), j.commits)
+		}
 	})
 }
 

@@ -2,13 +2,17 @@ package alarm
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -21,8 +25,8 @@ import (
 var (
 	// ErrNoAlarm occurs when no open alarm has the id.
 	ErrNoAlarm = errors.New("no such open alarm")
-	// ErrNoActor occurs when nobody is named.
-	ErrNoActor = errors.New("an acknowledgement needs a name")
+	// ErrNoActor occurs when nobody is named, or by something that is no name.
+	ErrNoActor = errors.New("an acknowledgement needs a name: 1 to 64 printable characters")
 )
 
 // Options is what a Manager needs.
@@ -109,9 +113,7 @@ func New(o Options) (*Manager, error) {
 	if err := m.register(); err != nil {
 		return nil, err
 	}
-	if err := m.load(); err != nil {
-		return nil, err
-	}
+	m.load()
 	return m, nil
 }
 
@@ -129,8 +131,7 @@ func (m *Manager) register() error {
 	})
 	waiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "gatehouse_alarm_commits_waiting", Help: "Alarm steps that are not yet durable."}, func() float64 {
-		n, _ := m.queue.waiting()
-		return float64(n)
+		return float64(m.queue.waiting())
 	})
 	if m.o.Registerer == nil {
 		return nil
@@ -140,39 +141,50 @@ func (m *Manager) register() error {
 
 func priorityName(p int) string { return fmt.Sprintf("P%d", p) }
 
-func (m *Manager) load() error {
-	err := m.o.Journal.Load(func(key string, state []byte) error {
+// load takes up the alarms that were open. What cannot be read is an alarm of
+// its own: living points raise theirs again, and somebody must know.
+func (m *Manager) load() {
+	var torn []error
+	lost := m.o.Journal.Load(func(key string, state []byte) error {
 		if !strings.HasPrefix(key, keyPrefix) {
 			return nil
 		}
 		a, err := decode(state)
 		if err != nil {
-			// One unreadable alarm must not hide the others.
-			m.o.Log.Error("open alarm could not be read and is left as it is", "key", key, "err", err)
+			torn = append(torn, fmt.Errorf("%s: %w", key, err))
 			return nil
 		}
 		m.open[key] = &a
 		return nil
 	})
-	if err != nil {
-		return fmt.Errorf("load open alarms: %w", err)
+	unreadable := errors.Join(append(torn, lost)...)
+	if unreadable != nil {
+		m.o.Log.Error("not every open alarm could be read from the store", "err", unreadable)
 	}
+	m.adopt()
+	m.system(unreadableDef(), systemPoint, unreadable)
+}
+
+// adopt joins the loaded alarms with the rules there are now. Those that no
+// rule stands behind any more are cleared.
+func (m *Manager) adopt() {
 	if len(m.open) == 0 {
-		return nil
+		return
 	}
 	bound := make(map[string]bool)
 	for i := range m.o.Rules {
-		if k := m.key(int32(i)); m.open[k] != nil {
+		k := m.key(int32(i))
+		if a := m.open[k]; a != nil {
 			bound[k], m.awake[i] = true, true
+			a.describe(&m.o.Rules[i])
 		}
 	}
 	for k, a := range m.open {
-		if !bound[k] && a.Active && a.Point != systemPoint {
+		if !bound[k] && a.Active && !a.own() {
 			a.Remark = "the rule or point is no longer configured"
 			m.clear(k, a)
 		}
 	}
-	return nil
 }
 
 func (m *Manager) key(i int32) string { return key(m.o.Rules[i].Def.ID, m.o.Rules[i].Point.ID) }
@@ -194,8 +206,10 @@ func (m *Manager) Observe(batch []point.Reading, slots []int32) {
 
 // Tick lets time pass: on-delays run out, a stalled commit shows.
 func (m *Manager) Tick(now time.Time) {
-	for i := range m.watching {
-		m.judge(i, m.o.Lookup, now, false)
+	if len(m.watching) > 0 {
+		for _, i := range slices.Sorted(maps.Keys(m.watching)) {
+			m.judge(i, m.o.Lookup, now, false)
+		}
 	}
 	m.watchStall(now)
 }
@@ -276,7 +290,7 @@ func (m *Manager) firing(i int32, at rule.Lookup, now time.Time, sample bool) {
 		return
 	}
 	delete(m.watching, i)
-	m.raise(k, fresh(b), value(at, b.Point.ID))
+	m.raise(k, b, value(at, b.Point.ID), "")
 }
 
 func value(at rule.Lookup, p point.ID) point.Value {
@@ -284,15 +298,17 @@ func value(at rule.Lookup, p point.ID) point.Value {
 	return r.Value
 }
 
-// raise makes next the open alarm of key, or, if one still waits for its
-// acknowledgement, raises that one again. m.mu is held.
-func (m *Manager) raise(key string, next Alarm, v point.Value) {
+// raise opens an alarm of b or, if one still waits for its acknowledgement,
+// raises that one again. m.mu is held.
+func (m *Manager) raise(key string, b *rule.Bound, v point.Value, remark string) {
 	a := m.open[key]
 	if a == nil {
-		a = &next
+		a = fresh(b)
 		m.open[key] = a
+	} else {
+		a.describe(b)
 	}
-	a.Active, a.Cleared, a.Raised, a.Value = true, time.Time{}, m.o.Now(), v
+	a.Active, a.Cleared, a.Raised, a.Value, a.Remark = true, time.Time{}, m.o.Now(), v, remark
 	a.Occurrence++
 	m.raised.WithLabelValues(priorityName(a.Priority)).Inc()
 	m.step(key, wire.KindAlarmRaised, a)
@@ -310,21 +326,20 @@ func (m *Manager) step(key, kind string, a *Alarm) *commit {
 	for _, out := range m.o.Outputs {
 		out.Step(Step{Kind: kind, Alarm: *a})
 	}
-	c := &commit{key: key, done: make(chan struct{}), at: time.Now()}
+	c := &commit{change: Change{Key: key}, done: make(chan struct{}), at: time.Now()}
+	var err error
 	if a.open() {
-		state, err := a.encode()
-		if err != nil {
-			m.o.Log.Error("alarm state cannot be encoded", "key", key, "err", err)
-		}
-		c.state = state
+		c.change.State, err = a.encode()
 	} else {
 		delete(m.open, key)
 	}
-	body, err := a.body().Encode()
-	if err != nil {
-		m.o.Log.Error("alarm record cannot be encoded", "key", key, "err", err)
+	body, bodyErr := a.body().Encode()
+	if err := errors.Join(err, bodyErr); err != nil {
+		m.o.Log.Error("an alarm step cannot be written down", "key", key, "kind", kind, "err", err)
+		close(c.done)
+		return c
 	}
-	c.record = m.o.Record(wire.LaneAlarm, kind, body)
+	c.change.Records = []wire.Record{m.o.Record(wire.LaneAlarm, kind, body)}
 	m.queue.add(c)
 	return c
 }
@@ -332,7 +347,7 @@ func (m *Manager) step(key, kind string, a *Alarm) *commit {
 // Acknowledge records that actor has taken note of an open alarm and returns
 // it when that is durable. A second acknowledgement changes nothing.
 func (m *Manager) Acknowledge(id wire.EventID, actor string) (Alarm, error) {
-	if actor = strings.TrimSpace(actor); actor == "" {
+	if actor = strings.TrimSpace(actor); !validName(actor) {
 		return Alarm{}, ErrNoActor
 	}
 	m.mu.Lock()
@@ -350,6 +365,12 @@ func (m *Manager) Acknowledge(id wire.EventID, actor string) (Alarm, error) {
 	after := *a
 	m.mu.Unlock()
 	return after, m.queue.wait(c)
+}
+
+// validName keeps what would garble a screen or a record out of both.
+func validName(s string) bool {
+	return s != "" && utf8.ValidString(s) && utf8.RuneCountInString(s) <= 64 &&
+		strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
 }
 
 func (m *Manager) find(id wire.EventID) (string, *Alarm) {
@@ -375,26 +396,6 @@ func (m *Manager) List() []Alarm {
 	return all
 }
 
-// System raises (on) or clears an alarm that the gateway has about itself. It
-// does nothing when the alarm already stands that way.
-func (m *Manager) System(def rule.Def, on bool, remark string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.system(def, on, remark)
-}
-
-func (m *Manager) system(def rule.Def, on bool, remark string) {
-	k := key(def.ID, systemPoint)
-	a := m.open[k]
-	switch active := a != nil && a.Active; {
-	case on && !active:
-		next := fresh(&rule.Bound{Def: &def, Point: &rule.PointInfo{ID: systemPoint, Name: "网关"}, Priority: int(def.Priority[1] - '0')})
-		next.Remark = remark
-		m.raise(k, next, point.Value{})
-	case !on && active:
-		m.clear(k, a)
-	}
-}
-
-// systemPoint is the origin of alarms about the gateway itself.
-const systemPoint point.ID = "gateway/self"
+// Run stores steps until ctx ends; then it stores those still waiting and
+// returns.
+func (m *Manager) Run(ctx context.Context) error { return m.queue.run(ctx) }

@@ -3,47 +3,39 @@ package alarm
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
-
-	"gatehouse/edge/internal/rule"
-	"gatehouse/protocol/wire"
 )
 
 // ErrNotDurable occurs when a step has taken effect but could not be stored
 // in time; it is still waiting to be.
 var ErrNotDurable = errors.New("done, but not yet stored: the store does not answer")
 
-// retryCommit is the pause after a commit that failed.
-const retryCommit = time.Second
-
-// stallRule is the id of the alarm about a store that does not answer.
-const stallRule = "store-stalled"
-
-// stallDef is that alarm. It is raised like any other: outputs first.
-func stallDef() rule.Def {
-	return rule.Def{ID: stallRule, Priority: "P2", Title: "存储无响应,报警记录未落盘", TitleEN: "Store stalled: alarm records are not durable"}
-}
+const (
+	retryCommit = time.Second // pause after a commit that failed
+	maxTogether = 500         // steps in one transaction
+)
 
 // commit is one step on its way into the journal.
 type commit struct {
-	key    string
-	state  []byte
-	record wire.Record
+	change Change
 	at     time.Time // of adding, on the monotonic clock
 	done   chan struct{}
 }
 
-// queue carries steps to the journal one by one, in their order, however long
-// that takes. Adding never waits.
+// queue carries steps to the journal in their order, all that wait in one
+// transaction, however long that takes. Adding never waits.
 type queue struct {
 	journal Journal
 	log     *slog.Logger
 	wake    chan struct{}
 
-	mu    sync.Mutex // guards steps
-	steps []*commit
+	mu     sync.Mutex // guards all below
+	steps  []*commit
+	tried  time.Time // when the first of steps was first handed to the journal; zero: not yet
+	failed error     // of the latest attempt with it
 }
 
 func newQueue(j Journal, log *slog.Logger) *queue {
@@ -60,14 +52,25 @@ func (q *queue) add(c *commit) {
 	}
 }
 
-// waiting returns how many steps are not durable and since when the first is.
-func (q *queue) waiting() (n int, since time.Time) {
+// waiting returns how many steps are not durable.
+func (q *queue) waiting() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.steps) == 0 {
-		return 0, time.Time{}
+	return len(q.steps)
+}
+
+// stalled returns an error once the journal has been busy with the same steps
+// for StallAfter.
+func (q *queue) stalled(now time.Time) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.tried.IsZero() || now.Sub(q.tried) < StallAfter {
+		return nil
 	}
-	return len(q.steps), q.steps[0].at
+	if q.failed != nil {
+		return fmt.Errorf("%d alarm steps are not stored: %w", len(q.steps), q.failed)
+	}
+	return fmt.Errorf("%d alarm steps are not stored: the store does not answer", len(q.steps))
 }
 
 // wait returns when c is durable, or ErrNotDurable after StallAfter.
@@ -82,76 +85,70 @@ func (q *queue) wait(c *commit) error {
 	}
 }
 
-func (q *queue) head() *commit {
+// take returns the steps to store next.
+func (q *queue) take() []*commit {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.steps) == 0 {
-		return nil
+	n := min(len(q.steps), maxTogether)
+	if n > 0 && q.tried.IsZero() {
+		q.tried = time.Now()
 	}
-	return q.steps[0]
+	return q.steps[:n:n]
 }
 
-func (q *queue) pop() {
+// stored takes the first n steps off.
+func (q *queue) stored(n int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.steps[0] = nil
-	q.steps = q.steps[1:]
+	for _, c := range q.steps[:n] {
+		close(c.done)
+	}
+	clear(q.steps[:n])
+	q.steps, q.tried, q.failed = q.steps[n:], time.Time{}, nil
 }
 
 // run commits until ctx ends, then what still waits, giving up at the first
 // failure.
 func (q *queue) run(ctx context.Context) error {
-	failing := false
+	failures := 0
 	for {
-		c := q.head()
-		if c == nil {
+		steps := q.take()
+		if len(steps) == 0 {
 			select {
 			case <-q.wake:
 				continue
 			case <-ctx.Done():
-				return nil
+				if q.waiting() == 0 {
+					return nil
+				}
+				continue
 			}
 		}
-		err := q.journal.Commit(c.key, c.state, c.record)
-		if err == nil {
-			q.pop()
-			close(c.done)
-			if failing {
-				failing = false
+		changes := make([]Change, len(steps))
+		for i, c := range steps {
+			changes[i] = c.change
+		}
+		err := q.journal.CommitAll(changes)
+		switch {
+		case err == nil:
+			q.stored(len(steps))
+			if failures > 0 {
+				failures = 0
 				q.log.Info("alarm steps are being stored again")
 			}
 			continue
-		}
-		if ctx.Err() != nil {
+		case ctx.Err() != nil:
 			return err
+		case failures == 0:
+			q.log.Error("alarm steps could not be stored and are being retried", "steps", len(steps), "err", err)
 		}
-		if !failing {
-			failing = true
-			q.log.Error("an alarm step could not be stored and is being retried", "key", c.key, "err", err)
-		}
+		failures++
+		q.mu.Lock()
+		q.failed = err
+		q.mu.Unlock()
 		select {
 		case <-time.After(retryCommit):
 		case <-ctx.Done():
 		}
-	}
-}
-
-// Run stores steps until ctx ends; then it stores those still waiting and
-// returns.
-func (m *Manager) Run(ctx context.Context) error { return m.queue.run(ctx) }
-
-// watchStall raises or clears the alarm about the store itself. That alarm's
-// own record waits behind the others; its outputs do not.
-func (m *Manager) watchStall(now time.Time) {
-	n, since := m.queue.waiting()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	a := m.open[key(stallRule, systemPoint)]
-	active := a != nil && a.Active
-	switch {
-	case !active && n > 0 && now.Sub(since) >= StallAfter:
-		m.system(stallDef(), true, "")
-	case active && (n == 0 || now.Sub(since) < StallAfter):
-		m.system(stallDef(), false, "")
 	}
 }

@@ -67,7 +67,7 @@ func (l *loader) broker() {
 	c := l.cfg.Cloud
 	u, err := url.Parse(c.Broker)
 	if err != nil || u.Host == "" || u.Path != "" || u.RawQuery != "" || u.Fragment != "" {
-		l.Fail(key, hint, "%q is no broker address", c.Broker)
+		l.Fail(key, hint, "is no broker address") // not repeated: it may hold a password
 		return
 	}
 	if u.User != nil {
@@ -110,8 +110,12 @@ func (l *loader) listeners() {
 
 // listen checks HOST:PORT; port 0 means any free one.
 func (l *loader) listen(key, address string) {
-	_, port, err := net.SplitHostPort(address)
+	host, port, err := net.SplitHostPort(address)
 	if _, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil {
 		l.Fail(key, "write HOST:PORT, such as 127.0.0.1:9100", "%q is no address to listen on", address)
+		return
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		l.warn(key, "keep it on 127.0.0.1 unless the network behind it is yours alone", "is open to everybody who reaches %s", address)
 	}
 }

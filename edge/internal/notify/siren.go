@@ -7,6 +7,7 @@ package notify
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -24,13 +25,16 @@ type SirenOptions struct {
 	Pulse time.Duration
 	// Write commands the relay; it may take as long as a bus exchange.
 	Write func(context.Context, point.ID, point.Value) error
-	Log   *slog.Logger
+	// Trouble is told when the relay cannot be commanded, and, with nil, when it
+	// can be again.
+	Trouble func(error)
+	Log     *slog.Logger
 }
 
-// writeTimeout bounds one command; retryWrite is the pause after a failed one.
 const (
-	writeTimeout = 5 * time.Second
-	retryWrite   = time.Second
+	writeTimeout = 5 * time.Second  // of one command
+	retryWrite   = time.Second      // after one that failed
+	refresh      = 10 * time.Second // of a held relay: its module may have lost power meanwhile
 )
 
 // Siren sounds one relay while a P1 alarm is active and not acknowledged.
@@ -44,8 +48,8 @@ type Siren struct {
 
 // NewSiren returns a siren that is silent until Run is called.
 func NewSiren(o SirenOptions) (*Siren, error) {
-	if o.Point == "" || o.Write == nil || o.Log == nil {
-		return nil, errors.New("siren: Point, Write and Log are required")
+	if o.Point == "" || o.Write == nil || o.Trouble == nil || o.Log == nil {
+		return nil, errors.New("siren: Point, Write, Trouble and Log are required")
 	}
 	return &Siren{o: o, wake: make(chan struct{}, 1), calling: make(map[wire.EventID]bool)}, nil
 }
@@ -93,15 +97,20 @@ func (s *Siren) Run(ctx context.Context) error {
 			err := s.write(ctx, need)
 			switch {
 			case err == nil:
-				sounding, failing = need, false
-				if need && s.o.Pulse > 0 {
-					again = time.After(s.o.Pulse * 3 / 4)
+				sounding = need
+				if failing {
+					failing = false
+					s.o.Trouble(nil)
+				}
+				if need {
+					again = time.After(s.pause())
 				}
 			case ctx.Err() == nil:
 				if !failing {
+					failing = true
 					s.o.Log.Error("the siren cannot be commanded and is being retried", "point", s.o.Point, "err", err)
+					s.o.Trouble(fmt.Errorf("%s: %w", s.o.Point, err))
 				}
-				failing = true
 				sounding = true // for all we know: the command may have arrived and its answer not
 				again = time.After(retryWrite)
 			}
@@ -117,6 +126,14 @@ func (s *Siren) Run(ctx context.Context) error {
 			due = true
 		}
 	}
+}
+
+// pause is how long one command lasts before the next is due.
+func (s *Siren) pause() time.Duration {
+	if s.o.Pulse > 0 {
+		return s.o.Pulse * 3 / 4
+	}
+	return refresh
 }
 
 func (s *Siren) write(ctx context.Context, on bool) error {

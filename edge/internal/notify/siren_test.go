@@ -22,6 +22,13 @@ type relay struct {
 	off    int
 	last   time.Time
 	refuse error
+	heard  []error // by Trouble
+}
+
+func (r *relay) trouble(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.heard = append(r.heard, err)
 }
 
 func (r *relay) write(_ context.Context, _ point.ID, v point.Value) error {
@@ -53,7 +60,7 @@ func (r *relay) lastTold() time.Time {
 
 func running(t *testing.T, r *relay, pulse time.Duration) *Siren {
 	t.Helper()
-	s, err := NewSiren(SirenOptions{Point: "di-1/relay1", Pulse: pulse, Write: r.write, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	s, err := NewSiren(SirenOptions{Point: "di-1/relay1", Pulse: pulse, Write: r.write, Trouble: r.trouble, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,6 +148,21 @@ func TestSirenThatFailsIsRetriedWhileNeeded(t *testing.T) {
 		synctest.Wait()
 		if on, _ := r.told(); on == 0 {
 			t.Error("not commanded after the relay came back")
+		}
+		if len(r.heard) != 2 || r.heard[0] == nil || r.heard[1] != nil {
+			t.Errorf("trouble was told as %v, want once and its end", r.heard)
+		}
+	})
+}
+
+func TestAHeldSirenIsCommandedAgainInCaseItsModuleLostPower(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &relay{}
+		raise(running(t, r, 0), p1())
+		<-time.After(35 * time.Second)
+		synctest.Wait()
+		if on, _ := r.told(); on != 4 {
+			t.Errorf("commanded %d times in 35 s, want at once and every 10 s", on)
 		}
 	})
 }

@@ -90,8 +90,8 @@ func (d *Def) check() (priority int, faults []DefError) {
 		fault("role", "name the role this rule guards", "is missing")
 	case !d.Safety && !known:
 		fault("role", "see the published list of roles", "unknown role %q", d.Role)
-	case info.Output:
-		fault("role", "rules guard inputs", "role %q is an output", d.Role)
+	case info.Output && d.When != "no_data":
+		fault("role", "an output can be guarded by no_data only", "role %q is an output", d.Role)
 	}
 	priority, err := parsePriority(d.Priority)
 	if err != nil {

@@ -101,6 +101,7 @@ func TestBindNamesEveryFault(t *testing.T) {
 		{Def{When: "value > 1"}, "role", "missing"},
 		{Def{Role: "gas", Safety: true, When: "no_data"}, "safety", "role and to every"},
 		{Def{Role: "siren", When: "active"}, "role", "output"},
+		{Def{Role: "siren", When: "no_data", Title: "-", Priority: "P2"}, "", ""},
 		{Def{Role: "gas", When: "value > 1", Priority: "P5"}, "priority", "P5"},
 		{Def{Role: "gas", When: "value > 1", Title: "-"}, "", ""},
 		{Def{Role: "gas", When: "value > 1", For: -1}, "for", "negative"},

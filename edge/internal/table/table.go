@@ -4,7 +4,8 @@
 // It guarantees: Put never blocks and never loses an order within one bus; all
 // followers are called from one goroutine, in the order they were given, so
 // what they own needs no lock against each other; a level point that has been
-// silent for longer than it may is passed on once as Stale with its last value;
+// silent for longer than it may is passed on once as Stale with its last value,
+// and one that has been warming up for too long is passed on as Stale;
 // an event is passed on and never kept; the last good reading outlives every
 // bad one. If the followers hang, readings are dropped by count and not
 // buffered without bound.
@@ -31,6 +32,10 @@ const (
 
 // maxWaiting bounds the readings that wait for the followers.
 const maxWaiting = 1 << 16
+
+// maxWarmUp is how long a device may answer that it is not ready. A module
+// whose registers are all zero says so for ever; after this it is as good as silent.
+const maxWarmUp = 10 * time.Minute
 
 // Point is one point of the table.
 type Point struct {
@@ -78,6 +83,7 @@ type Table struct {
 type entry struct {
 	value   point.Value   // the latest
 	at      time.Duration // of the latest reading, since the table's start
+	ready   time.Duration // of the latest reading that was not Unknown
 	good    *lastGood     // while the latest is not good; nil if there never was one
 	quality point.Quality
 }
@@ -181,7 +187,8 @@ func (t *Table) take(batch []point.Reading) []point.Reading {
 }
 
 // pass keeps the level readings and passes all on, but for those of points
-// that are not in the table. It returns slots for the next time.
+// that are not in the table, and for warm-ups without an end, which are Stale.
+// It returns slots for the next time.
 func (t *Table) pass(batch []point.Reading, slots []int32) []int32 {
 	slots = slots[:0]
 	known := batch[:0]
@@ -219,13 +226,19 @@ func (t *Table) keep(slot int32, r *point.Reading) {
 		return
 	}
 	e := &t.entries[slot]
+	at := r.At.Sub(t.start)
 	switch {
 	case r.Quality == point.Good:
 		e.good = nil
 	case e.quality == point.Good:
 		e.good = &lastGood{value: e.value, at: e.at}
 	}
-	e.value, e.at, e.quality = r.Value, r.At.Sub(t.start), r.Quality
+	if r.Quality != point.Unknown {
+		e.ready = at
+	} else if at-e.ready > maxWarmUp {
+		r.Quality = point.Stale
+	}
+	e.value, e.at, e.quality = r.Value, at, r.Quality
 }
 
 func (t *Table) follow(batch []point.Reading, slots []int32) {

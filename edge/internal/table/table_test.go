@@ -92,6 +92,32 @@ func TestSilentPointBecomesStaleOnceWithItsLastGoodValue(t *testing.T) {
 	})
 }
 
+func TestAWarmUpWithoutEndIsStale(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var last point.Reading
+		tab := running(t, func(rs []point.Reading) { last = rs[len(rs)-1] })
+		for range int(maxWarmUp/time.Second) - 1 {
+			tab.Put([]point.Reading{at(0, point.Unknown)})
+			<-time.After(time.Second)
+		}
+		if last.Quality != point.Unknown {
+			t.Fatalf("quality %v within the time a warm-up may take", last.Quality)
+		}
+		for range 3 {
+			tab.Put([]point.Reading{at(0, point.Unknown)})
+			<-time.After(time.Second)
+		}
+		if last.Quality != point.Stale {
+			t.Errorf("quality %v after %v of warming up, want stale", last.Quality, maxWarmUp)
+		}
+		tab.Put([]point.Reading{at(3, point.Good)})
+		synctest.Wait()
+		if last.Quality != point.Good {
+			t.Errorf("quality %v after it got ready", last.Quality)
+		}
+	})
+}
+
 func TestPointNeverHeardOfBecomesStale(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var passed []point.Reading

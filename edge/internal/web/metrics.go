@@ -17,6 +17,9 @@ import (
 type MetricsOptions struct {
 	Listen   string
 	Gatherer prometheus.Gatherer
+	// Alive returns nil while the daemon's loops turn; a restart cures what it
+	// returns otherwise.
+	Alive func() error
 	// Ready returns nil when the gateway does all it is configured to do, and
 	// otherwise what is missing.
 	Ready func() error
@@ -32,8 +35,8 @@ type Metrics struct {
 
 // NewMetrics returns a server that opens its listener in Run.
 func NewMetrics(o MetricsOptions) (*Metrics, error) {
-	if o.Listen == "" || o.Gatherer == nil || o.Ready == nil || o.Log == nil {
-		return nil, errors.New("metrics: Listen, Gatherer, Ready and Log are required")
+	if o.Listen == "" || o.Gatherer == nil || o.Alive == nil || o.Ready == nil || o.Log == nil {
+		return nil, errors.New("metrics: Listen, Gatherer, Alive, Ready and Log are required")
 	}
 	return &Metrics{o: o}, nil
 }
@@ -46,14 +49,8 @@ const retryListen = 10 * time.Second
 func (m *Metrics) Run(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.o.Gatherer, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := m.o.Ready(); err != nil {
-			http.Error(w, err.Error(), http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "ready")
-	})
+	mux.Handle("GET /healthz", verdict(m.o.Alive, "ok"))
+	mux.Handle("GET /readyz", verdict(m.o.Ready, "ready"))
 	for failing := false; ; {
 		ln, err := net.Listen("tcp", m.o.Listen)
 		if err == nil {
@@ -74,6 +71,17 @@ func (m *Metrics) Run(ctx context.Context) error {
 		case <-time.After(retryListen):
 		}
 	}
+}
+
+// verdict answers with good, or 503 and what is wrong.
+func verdict(check func() error, good string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if err := check(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, good)
+	})
 }
 
 // serve answers on ln until ctx ends, with limits no slow or huge client can

@@ -156,7 +156,7 @@ func TestMetricsAndHealth(t *testing.T) {
 	missing := errors.New("bus east-485: link down")
 	bound := make(chan net.Addr, 1)
 	m, err := NewMetrics(MetricsOptions{
-		Listen: "127.0.0.1:0", Gatherer: reg, Ready: func() error { return missing }, Log: silent(), Bound: func(a net.Addr) { bound <- a }})
+		Listen: "127.0.0.1:0", Gatherer: reg, Alive: func() error { return nil }, Ready: func() error { return missing }, Log: silent(), Bound: func(a net.Addr) { bound <- a }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +192,7 @@ func TestATakenPortIsSaidOnceAndDoesNotEndTheDaemon(t *testing.T) {
 	}
 	defer taken.Close()
 	said := make(chan string, 1)
-	m, err := NewMetrics(MetricsOptions{Listen: taken.Addr().String(), Gatherer: prometheus.NewRegistry(), Ready: func() error { return nil },
+	m, err := NewMetrics(MetricsOptions{Listen: taken.Addr().String(), Gatherer: prometheus.NewRegistry(), Alive: func() error { return nil }, Ready: func() error { return nil },
 		Log: slog.New(slog.NewTextHandler(lines(said), nil))})
 	if err != nil {
 		t.Fatal(err)
