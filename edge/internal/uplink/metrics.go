@@ -13,6 +13,8 @@ type metrics struct {
 	batches    *prometheus.CounterVec
 	bytes      *prometheus.CounterVec
 	refused    prometheus.Counter
+	poison     *prometheus.CounterVec
+	rolledBack prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer, u *Uplink) (*metrics, error) {
@@ -31,8 +33,14 @@ func newMetrics(r prometheus.Registerer, u *Uplink) (*metrics, error) {
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "gatehouse_uplink_acks_refused_total", Help: "Acks that could not be for this gateway, epoch or anything sent.",
 		}),
+		poison: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gatehouse_uplink_poison_total", Help: "Attempts to send a record that cannot be encoded; its lane waits behind it.",
+		}, byLane),
+		rolledBack: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "gatehouse_uplink_rolled_back_total", Help: "Lanes found behind the cloud: the store was rolled back or cloned.",
+		}),
 	}
-	collectors := []prometheus.Collector{m.up, m.batches, m.bytes, m.refused}
+	collectors := []prometheus.Collector{m.up, m.batches, m.bytes, m.refused, m.poison, m.rolledBack}
 	for _, s := range u.senders {
 		labels := prometheus.Labels{"lane": s.lane.String()}
 		collectors = append(collectors,

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -65,6 +66,7 @@ func startBroker(t *testing.T, config string) *broker {
 // start reports whether the broker answers on its port.
 func (b *broker) start() bool {
 	b.cmd = exec.Command("mosquitto", "-c", b.config)
+	b.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // it does not outlive a test that is killed
 	if b.cmd.Start() != nil {
 		return false
 	}
@@ -183,9 +185,11 @@ func (c *cloud) take(topic string, payload []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.batches[b.Lane]++
-	c.epoch[b.Lane] = b.Epoch
-	if c.arrived != nil {
-		for _, r := range b.Records {
+	if c.epoch[b.Lane] != b.Epoch { // numbers begin anew
+		c.epoch[b.Lane], c.last[b.Lane] = b.Epoch, from-1
+	}
+	for _, r := range b.Records {
+		if c.arrived != nil {
 			c.arrived(b.Lane, r)
 		}
 	}
@@ -224,6 +228,13 @@ func (c *cloud) set(f func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	f()
+}
+
+// muteAfterFirst lets a lane's first record in, and takes no more until told.
+func (c *cloud) muteAfterFirst(l wire.Lane) {
+	c.set(func() {
+		c.arrived = func(lane wire.Lane, r wire.Record) { c.mute[l] = c.mute[l] || lane == l && r.Seq > 1 }
+	})
 }
 
 // count returns how many records of a lane the cloud has.

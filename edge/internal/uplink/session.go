@@ -31,21 +31,27 @@ var errRejected = errors.New("the broker refuses this gateway's id or secret (ch
 // that cannot be reached is logged once, counted and tried again.
 func (u *Uplink) Run(ctx context.Context) error {
 	defer u.metrics.unregister()
-	wait := u.opt.MinBackoff
+	lost, wait := time.Now(), u.opt.MinBackoff
 	for ctx.Err() == nil {
 		up, err := u.session(ctx)
 		if ctx.Err() != nil {
 			break
 		}
 		if up > wait { // it did work
-			wait = u.opt.MinBackoff
+			lost = time.Now()
 		}
 		u.down(err)
+		wait = u.backoff(time.Since(lost))
 		pause(ctx, jitter(wait))
-		wait = min(2*wait, u.opt.MaxBackoff)
 	}
 	u.setState(false, errors.New("stopped"))
 	return nil
+}
+
+// backoff follows the outage: a short one costs little more than itself, and in
+// a long one nobody hammers a cloud that is trying to get up.
+func (u *Uplink) backoff(outage time.Duration) time.Duration {
+	return min(max(outage/8, u.opt.MinBackoff), u.opt.MaxBackoff)
 }
 
 func (u *Uplink) down(err error) {
@@ -173,7 +179,7 @@ func (u *Uplink) onAck(p []byte) {
 		err = u.sender(ack.Lane).acked(ack)
 	}
 	switch {
-	case errors.Is(err, errStale):
+	case errors.Is(err, errStale), errors.Is(err, errRolledBack): // the sender tells of the latter
 	case err != nil:
 		u.metrics.refused.Inc()
 		if held, ok := u.refusal.pass(time.Now()); ok {

@@ -66,3 +66,19 @@ func TestBrokerMustShowACertificateOfOurCA(t *testing.T) {
 		return strings.Contains(expired.State().Err, "expired")
 	})
 }
+
+// A box without a battery wakes up in 1970 and must reach the cloud that tells
+// it the time.
+func TestAnUntrustedClockDoesNotKeepTheGatewayAway(t *testing.T) {
+	cert, key := authority(t)
+	b := startBroker(t, fmt.Sprintf("allow_anonymous true\ncertfile %s\nkeyfile %s\n", cert, key))
+	s := newStore(t)
+	woken := func() time.Time { return time.Unix(100, 0) }
+	o := Options{Broker: "mqtts://" + b.addr, CAFile: cert, Lanes: s, Now: woken}
+	u, stop := start(t, o)
+	eventually(t, 10*time.Second, "1970 is before any certificate", func() bool { return strings.Contains(u.State().Err, "not yet valid") })
+	stop()
+	o.VerifyTime = time.Now
+	u, _ = start(t, o)
+	eventually(t, 10*time.Second, "connected", func() bool { return u.State().Connected })
+}

@@ -4,9 +4,11 @@
 // It guarantees: records of a lane are published in order of their sequence,
 // again and again until the cloud acks them; only an ack that names this
 // gateway, this epoch and a batch that is under way moves a lane; each lane has
-// its own sender, so an alarm waits for no telemetry; a cloud that is away costs
-// nothing but the wait. It keeps no record itself: what is not acked is read
-// from the store again.
+// its own sender, so an alarm waits for no telemetry, and a record that cannot
+// be sent stops no other lane; a cloud that is away costs nothing but the wait;
+// a store that was rolled back is noticed as far as an ack shows it, and its
+// records are sent under a new epoch rather than taken for others. It keeps no
+// record itself: what is not acked is read from the store again.
 package uplink
 
 import (
@@ -57,15 +59,19 @@ type Options struct {
 	Lanes       Lanes
 	Log         *slog.Logger
 	Registerer  prometheus.Registerer // nil: no metrics
-	Now         func() time.Time      // certificates are checked at this time
+	Now         func() time.Time      // dates State
+	VerifyTime  func() time.Time      // certificates are checked at this time; default Now
 	OnCloudTime func(time.Time)       // told the cloud's clock at each ack
+	// OnRolledBack is told once of a lane that the cloud knows further on than
+	// the store does: the store was rolled back, or another gateway has a copy.
+	OnRolledBack func(wire.Lane)
 
 	Window      int           // batches of a lane under way at once; default 4
 	BatchBytes  int           // of records in one batch, before compression; default 64 KiB, at most 256 KiB
 	ResendAfter time.Duration // without an ack; doubled each time up to a minute; default 5 s
 	KeepAlive   time.Duration // default 10 s: a dead link is noticed within 25 s
-	MinBackoff  time.Duration // default 500 ms
-	MaxBackoff  time.Duration // default 60 s
+	MinBackoff  time.Duration // between attempts to connect it is an eighth of the outage so far, at least this; default 500 ms
+	MaxBackoff  time.Duration // and at most this; default 60 s
 }
 
 const maxBatchBytes = 256 << 10
@@ -132,6 +138,12 @@ func (o Options) withDefaults() Options {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.VerifyTime == nil {
+		o.VerifyTime = o.Now
+	}
+	if o.OnRolledBack == nil {
+		o.OnRolledBack = func(wire.Lane) {}
+	}
 	if o.OnCloudTime == nil {
 		o.OnCloudTime = func(time.Time) {}
 	}
@@ -161,7 +173,7 @@ func withPort(u *url.URL) *url.URL {
 }
 
 func tlsConfig(server string, o Options) (*tls.Config, error) {
-	c := &tls.Config{ServerName: server, MinVersion: tls.VersionTLS12, Time: o.Now}
+	c := &tls.Config{ServerName: server, MinVersion: tls.VersionTLS12, Time: o.VerifyTime}
 	if o.CAFile == "" {
 		return c, nil
 	}
