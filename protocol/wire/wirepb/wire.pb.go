@@ -131,7 +131,7 @@ func (x Value_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Value_Kind.Descriptor instead.
 func (Value_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_protocol_wire_wire_proto_rawDescGZIP(), []int{4, 0}
+	return file_protocol_wire_wire_proto_rawDescGZIP(), []int{5, 0}
 }
 
 type Batch struct {
@@ -311,14 +311,19 @@ func (x *Record) GetBody() []byte {
 }
 
 type Ack struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
-	Gateway       string                 `protobuf:"bytes,2,opt,name=gateway,proto3" json:"gateway,omitempty"`
-	Epoch         string                 `protobuf:"bytes,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Lane          Lane                   `protobuf:"varint,4,opt,name=lane,proto3,enum=gatehouse.wire.v1.Lane" json:"lane,omitempty"`
-	From          uint64                 `protobuf:"varint,5,opt,name=from,proto3" json:"from,omitempty"`
-	UpTo          uint64                 `protobuf:"varint,6,opt,name=up_to,json=upTo,proto3" json:"up_to,omitempty"`
-	CloudTime     int64                  `protobuf:"varint,7,opt,name=cloud_time,json=cloudTime,proto3" json:"cloud_time,omitempty"` // Unix nanoseconds
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Version   uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Gateway   string                 `protobuf:"bytes,2,opt,name=gateway,proto3" json:"gateway,omitempty"`
+	Epoch     string                 `protobuf:"bytes,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Lane      Lane                   `protobuf:"varint,4,opt,name=lane,proto3,enum=gatehouse.wire.v1.Lane" json:"lane,omitempty"`
+	From      uint64                 `protobuf:"varint,5,opt,name=from,proto3" json:"from,omitempty"`
+	UpTo      uint64                 `protobuf:"varint,6,opt,name=up_to,json=upTo,proto3" json:"up_to,omitempty"`
+	CloudTime int64                  `protobuf:"varint,7,opt,name=cloud_time,json=cloudTime,proto3" json:"cloud_time,omitempty"` // Unix nanoseconds
+	// Reserved for a later release, empty until then: the id of the record that
+	// the cloud has under up_to. An id is random and fixed at creation, so another
+	// id in the gateway's store under that number means that the store was rolled
+	// back, and nothing may be let go of.
+	UpToId        []byte `protobuf:"bytes,8,opt,name=up_to_id,json=upToId,proto3" json:"up_to_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -402,6 +407,102 @@ func (x *Ack) GetCloudTime() int64 {
 	return 0
 }
 
+func (x *Ack) GetUpToId() []byte {
+	if x != nil {
+		return x.UpToId
+	}
+	return nil
+}
+
+// Head is where the cloud stands. Reserved for a later release: the cloud will
+// send it on gw/<id>/v1/head when a gateway connects, one message per lane, and
+// before anything is sent the gateway compares: a lower head in its store, or
+// another id under seq, means that the store was rolled back and that a new
+// epoch must begin. A gateway that does not know it does not subscribe.
+type Head struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Gateway       string                 `protobuf:"bytes,2,opt,name=gateway,proto3" json:"gateway,omitempty"`
+	Lane          Lane                   `protobuf:"varint,3,opt,name=lane,proto3,enum=gatehouse.wire.v1.Lane" json:"lane,omitempty"`
+	Epoch         string                 `protobuf:"bytes,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Seq           uint64                 `protobuf:"varint,5,opt,name=seq,proto3" json:"seq,omitempty"` // 0: the cloud has nothing of this lane
+	Id            []byte                 `protobuf:"bytes,6,opt,name=id,proto3" json:"id,omitempty"`    // of the record under seq
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Head) Reset() {
+	*x = Head{}
+	mi := &file_protocol_wire_wire_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Head) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Head) ProtoMessage() {}
+
+func (x *Head) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_wire_wire_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Head.ProtoReflect.Descriptor instead.
+func (*Head) Descriptor() ([]byte, []int) {
+	return file_protocol_wire_wire_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Head) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Head) GetGateway() string {
+	if x != nil {
+		return x.Gateway
+	}
+	return ""
+}
+
+func (x *Head) GetLane() Lane {
+	if x != nil {
+		return x.Lane
+	}
+	return Lane_LANE_UNSPECIFIED
+}
+
+func (x *Head) GetEpoch() string {
+	if x != nil {
+		return x.Epoch
+	}
+	return ""
+}
+
+func (x *Head) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *Head) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
 // Alarm is the body of alarm.raised, alarm.acknowledged and alarm.cleared.
 type Alarm struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -426,7 +527,7 @@ type Alarm struct {
 
 func (x *Alarm) Reset() {
 	*x = Alarm{}
-	mi := &file_protocol_wire_wire_proto_msgTypes[3]
+	mi := &file_protocol_wire_wire_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -438,7 +539,7 @@ func (x *Alarm) String() string {
 func (*Alarm) ProtoMessage() {}
 
 func (x *Alarm) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_wire_wire_proto_msgTypes[3]
+	mi := &file_protocol_wire_wire_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -451,7 +552,7 @@ func (x *Alarm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alarm.ProtoReflect.Descriptor instead.
 func (*Alarm) Descriptor() ([]byte, []int) {
-	return file_protocol_wire_wire_proto_rawDescGZIP(), []int{3}
+	return file_protocol_wire_wire_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Alarm) GetAlarm() []byte {
@@ -570,7 +671,7 @@ type Value struct {
 
 func (x *Value) Reset() {
 	*x = Value{}
-	mi := &file_protocol_wire_wire_proto_msgTypes[4]
+	mi := &file_protocol_wire_wire_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -582,7 +683,7 @@ func (x *Value) String() string {
 func (*Value) ProtoMessage() {}
 
 func (x *Value) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_wire_wire_proto_msgTypes[4]
+	mi := &file_protocol_wire_wire_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -595,7 +696,7 @@ func (x *Value) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Value.ProtoReflect.Descriptor instead.
 func (*Value) Descriptor() ([]byte, []int) {
-	return file_protocol_wire_wire_proto_rawDescGZIP(), []int{4}
+	return file_protocol_wire_wire_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Value) GetKind() Value_Kind {
@@ -633,7 +734,7 @@ type Telemetry struct {
 
 func (x *Telemetry) Reset() {
 	*x = Telemetry{}
-	mi := &file_protocol_wire_wire_proto_msgTypes[5]
+	mi := &file_protocol_wire_wire_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -645,7 +746,7 @@ func (x *Telemetry) String() string {
 func (*Telemetry) ProtoMessage() {}
 
 func (x *Telemetry) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_wire_wire_proto_msgTypes[5]
+	mi := &file_protocol_wire_wire_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -658,7 +759,7 @@ func (x *Telemetry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Telemetry.ProtoReflect.Descriptor instead.
 func (*Telemetry) Descriptor() ([]byte, []int) {
-	return file_protocol_wire_wire_proto_rawDescGZIP(), []int{5}
+	return file_protocol_wire_wire_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Telemetry) GetDevice() string {
@@ -707,7 +808,7 @@ type Column struct {
 
 func (x *Column) Reset() {
 	*x = Column{}
-	mi := &file_protocol_wire_wire_proto_msgTypes[6]
+	mi := &file_protocol_wire_wire_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -719,7 +820,7 @@ func (x *Column) String() string {
 func (*Column) ProtoMessage() {}
 
 func (x *Column) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_wire_wire_proto_msgTypes[6]
+	mi := &file_protocol_wire_wire_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -732,7 +833,7 @@ func (x *Column) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Column.ProtoReflect.Descriptor instead.
 func (*Column) Descriptor() ([]byte, []int) {
-	return file_protocol_wire_wire_proto_rawDescGZIP(), []int{6}
+	return file_protocol_wire_wire_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Column) GetPoint() string {
@@ -818,7 +919,7 @@ type Gap struct {
 
 func (x *Gap) Reset() {
 	*x = Gap{}
-	mi := &file_protocol_wire_wire_proto_msgTypes[7]
+	mi := &file_protocol_wire_wire_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -830,7 +931,7 @@ func (x *Gap) String() string {
 func (*Gap) ProtoMessage() {}
 
 func (x *Gap) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_wire_wire_proto_msgTypes[7]
+	mi := &file_protocol_wire_wire_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -843,7 +944,7 @@ func (x *Gap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gap.ProtoReflect.Descriptor instead.
 func (*Gap) Descriptor() ([]byte, []int) {
-	return file_protocol_wire_wire_proto_rawDescGZIP(), []int{7}
+	return file_protocol_wire_wire_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Gap) GetFirst() uint64 {
@@ -878,7 +979,7 @@ type Note struct {
 
 func (x *Note) Reset() {
 	*x = Note{}
-	mi := &file_protocol_wire_wire_proto_msgTypes[8]
+	mi := &file_protocol_wire_wire_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -890,7 +991,7 @@ func (x *Note) String() string {
 func (*Note) ProtoMessage() {}
 
 func (x *Note) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_wire_wire_proto_msgTypes[8]
+	mi := &file_protocol_wire_wire_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -903,7 +1004,7 @@ func (x *Note) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Note.ProtoReflect.Descriptor instead.
 func (*Note) Descriptor() ([]byte, []int) {
-	return file_protocol_wire_wire_proto_rawDescGZIP(), []int{8}
+	return file_protocol_wire_wire_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Note) GetText() string {
@@ -939,7 +1040,7 @@ const file_protocol_wire_wire_proto_rawDesc = "" +
 	"\x05clock\x18\x05 \x01(\rR\x05clock\x12\x12\n" +
 	"\x04boot\x18\x06 \x01(\fR\x04boot\x12\x12\n" +
 	"\x04mono\x18\a \x01(\x03R\x04mono\x12\x12\n" +
-	"\x04body\x18\b \x01(\fR\x04body\"\xc4\x01\n" +
+	"\x04body\x18\b \x01(\fR\x04body\"\xde\x01\n" +
 	"\x03Ack\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x18\n" +
 	"\agateway\x18\x02 \x01(\tR\agateway\x12\x14\n" +
@@ -948,7 +1049,15 @@ const file_protocol_wire_wire_proto_rawDesc = "" +
 	"\x04from\x18\x05 \x01(\x04R\x04from\x12\x13\n" +
 	"\x05up_to\x18\x06 \x01(\x04R\x04upTo\x12\x1d\n" +
 	"\n" +
-	"cloud_time\x18\a \x01(\x03R\tcloudTime\"\xf7\x02\n" +
+	"cloud_time\x18\a \x01(\x03R\tcloudTime\x12\x18\n" +
+	"\bup_to_id\x18\b \x01(\fR\x06upToId\"\x9f\x01\n" +
+	"\x04Head\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x18\n" +
+	"\agateway\x18\x02 \x01(\tR\agateway\x12+\n" +
+	"\x04lane\x18\x03 \x01(\x0e2\x17.gatehouse.wire.v1.LaneR\x04lane\x12\x14\n" +
+	"\x05epoch\x18\x04 \x01(\tR\x05epoch\x12\x10\n" +
+	"\x03seq\x18\x05 \x01(\x04R\x03seq\x12\x0e\n" +
+	"\x02id\x18\x06 \x01(\fR\x02id\"\xf7\x02\n" +
 	"\x05Alarm\x12\x14\n" +
 	"\x05alarm\x18\x01 \x01(\fR\x05alarm\x12\x12\n" +
 	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x14\n" +
@@ -1030,35 +1139,37 @@ func file_protocol_wire_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_protocol_wire_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_protocol_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_protocol_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_protocol_wire_wire_proto_goTypes = []any{
 	(Lane)(0),         // 0: gatehouse.wire.v1.Lane
 	(Value_Kind)(0),   // 1: gatehouse.wire.v1.Value.Kind
 	(*Batch)(nil),     // 2: gatehouse.wire.v1.Batch
 	(*Record)(nil),    // 3: gatehouse.wire.v1.Record
 	(*Ack)(nil),       // 4: gatehouse.wire.v1.Ack
-	(*Alarm)(nil),     // 5: gatehouse.wire.v1.Alarm
-	(*Value)(nil),     // 6: gatehouse.wire.v1.Value
-	(*Telemetry)(nil), // 7: gatehouse.wire.v1.Telemetry
-	(*Column)(nil),    // 8: gatehouse.wire.v1.Column
-	(*Gap)(nil),       // 9: gatehouse.wire.v1.Gap
-	(*Note)(nil),      // 10: gatehouse.wire.v1.Note
-	nil,               // 11: gatehouse.wire.v1.Note.AttrsEntry
+	(*Head)(nil),      // 5: gatehouse.wire.v1.Head
+	(*Alarm)(nil),     // 6: gatehouse.wire.v1.Alarm
+	(*Value)(nil),     // 7: gatehouse.wire.v1.Value
+	(*Telemetry)(nil), // 8: gatehouse.wire.v1.Telemetry
+	(*Column)(nil),    // 9: gatehouse.wire.v1.Column
+	(*Gap)(nil),       // 10: gatehouse.wire.v1.Gap
+	(*Note)(nil),      // 11: gatehouse.wire.v1.Note
+	nil,               // 12: gatehouse.wire.v1.Note.AttrsEntry
 }
 var file_protocol_wire_wire_proto_depIdxs = []int32{
 	0,  // 0: gatehouse.wire.v1.Batch.lane:type_name -> gatehouse.wire.v1.Lane
 	3,  // 1: gatehouse.wire.v1.Batch.records:type_name -> gatehouse.wire.v1.Record
 	0,  // 2: gatehouse.wire.v1.Ack.lane:type_name -> gatehouse.wire.v1.Lane
-	6,  // 3: gatehouse.wire.v1.Alarm.value:type_name -> gatehouse.wire.v1.Value
-	1,  // 4: gatehouse.wire.v1.Value.kind:type_name -> gatehouse.wire.v1.Value.Kind
-	8,  // 5: gatehouse.wire.v1.Telemetry.columns:type_name -> gatehouse.wire.v1.Column
-	1,  // 6: gatehouse.wire.v1.Column.kind:type_name -> gatehouse.wire.v1.Value.Kind
-	11, // 7: gatehouse.wire.v1.Note.attrs:type_name -> gatehouse.wire.v1.Note.AttrsEntry
-	8,  // [8:8] is the sub-list for method output_type
-	8,  // [8:8] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	0,  // 3: gatehouse.wire.v1.Head.lane:type_name -> gatehouse.wire.v1.Lane
+	7,  // 4: gatehouse.wire.v1.Alarm.value:type_name -> gatehouse.wire.v1.Value
+	1,  // 5: gatehouse.wire.v1.Value.kind:type_name -> gatehouse.wire.v1.Value.Kind
+	9,  // 6: gatehouse.wire.v1.Telemetry.columns:type_name -> gatehouse.wire.v1.Column
+	1,  // 7: gatehouse.wire.v1.Column.kind:type_name -> gatehouse.wire.v1.Value.Kind
+	12, // 8: gatehouse.wire.v1.Note.attrs:type_name -> gatehouse.wire.v1.Note.AttrsEntry
+	9,  // [9:9] is the sub-list for method output_type
+	9,  // [9:9] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_protocol_wire_wire_proto_init() }
@@ -1072,7 +1183,7 @@ func file_protocol_wire_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_protocol_wire_wire_proto_rawDesc), len(file_protocol_wire_wire_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
