@@ -24,8 +24,9 @@ import (
 
 // Addrs are the addresses the service really listens on.
 type Addrs struct {
-	HTTP string
-	MQTT string
+	HTTP    string
+	MQTT    string
+	Metrics string // empty if metrics have no listener of their own
 }
 
 // Options say what to run.
@@ -33,17 +34,22 @@ type Options struct {
 	Data           string // data directory
 	HTTPAddr       string // host:port; port 0 for any
 	MQTTAddr       string // host:port; port 0 for any
+	MetricsAddr    string // host:port of a listener for metrics alone; may be empty
 	AllowPlaintext bool   // listen beyond loopback without TLS
 	Log            *slog.Logger
 	Ready          func(Addrs) // called once everything serves; may be nil
 }
 
-// startTimeout bounds each step of the start that talks to the broker.
-const startTimeout = 30 * time.Second
+// stepTimeout bounds each step of the start that talks to the broker. Opening a
+// large log after a crash takes minutes, and giving up would start it again.
+const stepTimeout = 5 * time.Minute
 
 func (o Options) validate() error {
 	if o.Data == "" || o.HTTPAddr == "" || o.MQTTAddr == "" || o.Log == nil {
 		return errors.New("data directory, HTTP and MQTT address are required (hint: --data, --http, --mqtt, or --config)")
+	}
+	if _, _, err := net.SplitHostPort(o.MetricsAddr); o.MetricsAddr != "" && err != nil {
+		return fmt.Errorf("metrics address %q: %w (hint: host:port, as in 127.0.0.1:9100)", o.MetricsAddr, err)
 	}
 	for name, addr := range map[string]string{"http": o.HTTPAddr, "mqtt": o.MQTTAddr} {
 		host, _, err := net.SplitHostPort(addr)
@@ -66,11 +72,9 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	var stop stack
 	defer stop.unwind()
-	start, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
 	metrics := newRegistry()
 
-	b, err := broker.Start(start, broker.Options{Dir: o.Data, MQTTAddr: o.MQTTAddr, Log: o.Log.With("part", "broker")})
+	b, err := broker.Start(ctx, broker.Options{Dir: o.Data, MQTTAddr: o.MQTTAddr, Log: o.Log.With("part", "broker")})
 	if err != nil {
 		return err
 	}
@@ -81,7 +85,9 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	stop.push(registryConn.Close)
-	registry, err := fleet.Open(start, fleet.Options{Conn: registryConn, Log: o.Log.With("part", "fleet")})
+	registry, err := step(ctx, func(ctx context.Context) (*fleet.Registry, error) {
+		return fleet.Open(ctx, fleet.Options{Conn: registryConn, Log: o.Log.With("part", "fleet")})
+	})
 	if err != nil {
 		return err
 	}
@@ -92,8 +98,8 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	stop.push(logConn.Close)
-	events, err := eventlog.Open(start, eventlog.Options{
-		Conn: logConn, Log: o.Log.With("part", "eventlog"), Room: b.Room(), Registerer: metrics,
+	events, err := step(ctx, func(ctx context.Context) (*eventlog.Log, error) {
+		return eventlog.Open(ctx, eventlog.Options{Conn: logConn, Log: o.Log.With("part", "eventlog"), Room: b.Room(), Registerer: metrics})
 	})
 	if err != nil {
 		return err
@@ -105,7 +111,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	stop.push(ingestConn.Close)
-	in, err := ingest.Start(start, ingest.Options{
+	in, err := ingest.Start(ctx, ingest.Options{
 		Conn: ingestConn, Log: events, Fleet: registry, Logger: o.Log.With("part", "ingest"), Registerer: metrics,
 	})
 	if err != nil {
@@ -130,9 +136,18 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	stop.push(web.close)
 	stop.push(endWaiting)
+	addrs := Addrs{HTTP: web.addr, MQTT: b.MQTTAddr()}
+	if o.MetricsAddr != "" {
+		own, err := listen(o.MetricsAddr, metricRoutes(metrics), o.Log.With("part", "metrics"))
+		if err != nil {
+			return err
+		}
+		stop.push(own.close)
+		addrs.Metrics = own.addr
+	}
 
 	// Only now gateways get in: nothing they send can find nobody to take it.
-	if err := b.Authorize(start, registry); err != nil {
+	if _, err := step(ctx, func(ctx context.Context) (any, error) { return nil, b.Authorize(ctx, registry) }); err != nil {
 		return err
 	}
 	ctl, err := control.Listen(filepath.Join(o.Data, control.SocketName), registry, o.Log.With("part", "control"))
@@ -144,7 +159,6 @@ func Run(ctx context.Context, o Options) (err error) {
 	stuck := make(chan error, 1)
 	stop.push(background(ctx, func(ctx context.Context) { h.watch(ctx, stuck) }))
 
-	addrs := Addrs{HTTP: web.addr, MQTT: b.MQTTAddr()}
 	o.Log.Info("ready", "http", addrs.HTTP, "mqtt", addrs.MQTT, "gateways", registry.Len())
 	notifySystemd("READY=1")
 	if o.Ready != nil {
@@ -160,6 +174,13 @@ func Run(ctx context.Context, o Options) (err error) {
 	case err := <-stuck:
 		return err
 	}
+}
+
+// step gives one step of the start a time of its own.
+func step[T any](ctx context.Context, do func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	return do(ctx)
 }
 
 // background runs f until the returned function is called, which waits for it.

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -37,7 +39,7 @@ func newRegistry() *prometheus.Registry {
 func routes(api http.Handler, metrics *prometheus.Registry, ready func() error) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", api)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second}))
+	mux.Handle("GET /metrics", localOnly(metricsHandler(metrics)))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if err := ready(); err != nil {
@@ -47,6 +49,36 @@ func routes(api http.Handler, metrics *prometheus.Registry, ready func() error) 
 		say(w, http.StatusOK, "ready")
 	})
 	return mux
+}
+
+// metricRoutes is what the listener for metrics alone serves, to anybody.
+func metricRoutes(metrics *prometheus.Registry) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", metricsHandler(metrics))
+	return mux
+}
+
+func metricsHandler(metrics *prometheus.Registry) http.Handler {
+	return promhttp.HandlerFor(metrics, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second})
+}
+
+// forwarded are the headers by which a proxy says that it asks for another.
+var forwarded = []string{"Forwarded", "X-Forwarded-For", "X-Real-Ip", "Via"}
+
+// localOnly serves peers on this host who ask for themselves.
+func localOnly(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		peer, err := netip.ParseAddrPort(r.RemoteAddr)
+		local := err == nil && peer.Addr().Unmap().IsLoopback()
+		for _, name := range forwarded {
+			local = local && r.Header.Get(name) == ""
+		}
+		if !local {
+			say(w, http.StatusForbidden, "metrics are for this host only (hint: give them an address of their own with --metrics)")
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 func say(w http.ResponseWriter, status int, text string) {
@@ -59,7 +91,8 @@ func say(w http.ResponseWriter, status int, text string) {
 type server struct {
 	addr   string
 	http   *http.Server
-	failed chan error // closed when serving has ended
+	failed chan error   // closed when serving has ended
+	busy   sync.RWMutex // read-held by every handler that runs
 }
 
 func listen(addr string, h http.Handler, log *slog.Logger) (*server, error) {
@@ -67,13 +100,10 @@ func listen(addr string, h http.Handler, log *slog.Logger) (*server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for HTTP: %w (hint: another process may hold the port)", err)
 	}
-	s := &server{
-		addr: ln.Addr().String(),
-		http: &http.Server{
-			Handler: h, MaxHeaderBytes: maxHeader, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout,
-			WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		},
-		failed: make(chan error, 1),
+	s := &server{addr: ln.Addr().String(), failed: make(chan error, 1)}
+	s.http = &http.Server{
+		Handler: s.counted(h), MaxHeaderBytes: maxHeader, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout,
+		WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	go func() {
 		defer close(s.failed)
@@ -84,7 +114,18 @@ func listen(addr string, h http.Handler, log *slog.Logger) (*server, error) {
 	return s, nil
 }
 
-// close lets requests under way finish for a while, then ends them.
+// counted lets close wait for the handlers, which http.Server.Close does not.
+func (s *server) counted(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !s.busy.TryRLock() {
+			return // closed
+		}
+		defer s.busy.RUnlock()
+		h.ServeHTTP(w, r)
+	})
+}
+
+// close lets requests under way finish for a while, then ends them and waits.
 func (s *server) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
@@ -93,4 +134,5 @@ func (s *server) close() {
 	}
 	for range s.failed { // until serving has ended
 	}
+	s.busy.Lock() // for good
 }

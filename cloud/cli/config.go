@@ -14,6 +14,7 @@ type config struct {
 	Data           string `yaml:"data"`
 	HTTP           string `yaml:"http"`
 	MQTT           string `yaml:"mqtt"`
+	Metrics        string `yaml:"metrics"`
 	AllowPlaintext bool   `yaml:"allow_plaintext"`
 }
 

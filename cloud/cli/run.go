@@ -35,7 +35,7 @@ func newRun() *cobra.Command {
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
 			return app.Run(ctx, app.Options{
-				Data: c.Data, HTTPAddr: c.HTTP, MQTTAddr: c.MQTT, AllowPlaintext: c.AllowPlaintext,
+				Data: c.Data, HTTPAddr: c.HTTP, MQTTAddr: c.MQTT, MetricsAddr: c.Metrics, AllowPlaintext: c.AllowPlaintext,
 				Log: newLogger(cmd.ErrOrStderr(), lv),
 			})
 		},
@@ -43,7 +43,8 @@ func newRun() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&path, "config", "", "configuration file (YAML)")
 	f.StringVar(&flags.Data, "data", flags.Data, "data directory")
-	f.StringVar(&flags.HTTP, "http", flags.HTTP, "address of the pull API, /metrics, /healthz and /readyz")
+	f.StringVar(&flags.HTTP, "http", flags.HTTP, "address of the pull API, /healthz and /readyz, and of /metrics for this host")
+	f.StringVar(&flags.Metrics, "metrics", "", "address of a listener for /metrics alone, open to all who reach it; none if absent")
 	f.StringVar(&flags.MQTT, "mqtt", flags.MQTT, "address gateways connect to")
 	f.BoolVar(&flags.AllowPlaintext, "allow-plaintext", false, "listen beyond loopback without TLS")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
@@ -69,6 +70,9 @@ func resolve(cmd *cobra.Command, path string, flags config) (config, error) {
 	}
 	if given("mqtt") {
 		c.MQTT = flags.MQTT
+	}
+	if given("metrics") {
+		c.Metrics = flags.Metrics
 	}
 	if given("allow-plaintext") {
 		c.AllowPlaintext = flags.AllowPlaintext
