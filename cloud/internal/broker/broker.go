@@ -2,19 +2,22 @@
 // must last, MQTT for the gateways.
 //
 // It guarantees: what JetStream acknowledged is on the disk (every write is
-// synced); one process at a time works on a data directory; a gateway gets in
+// synced); one process at a time, of the user who owns it, works on a data
+// directory; a gateway gets in
 // only with its own id, client id and secret, and can then publish on nothing
 // but its own lanes and hear nothing but its own acks; the service's own
 // connections never leave the process.
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strconv"
 	"sync/atomic"
@@ -31,7 +34,7 @@ import (
 const (
 	serverName   = "gatehouse-cloud"
 	account      = "$G" // the server's default account; the only one in use
-	readyTimeout = 30 * time.Second
+	readyTimeout = 5 * time.Minute
 	readyStep    = 100 * time.Millisecond // between looks at why it is not
 
 	// headroom is what the service's own messages need beside a payload of the
@@ -43,6 +46,8 @@ const (
 var (
 	// ErrLocked occurs when another process works on the data directory.
 	ErrLocked = errors.New("data directory is in use by another process")
+	// ErrOwner occurs when the data directory belongs to another user.
+	ErrOwner = errors.New("data directory belongs to another user")
 	// ErrListen occurs when the MQTT address cannot be listened on.
 	ErrListen = errors.New("cannot listen for MQTT")
 )
@@ -76,7 +81,7 @@ func Start(ctx context.Context, o Options) (_ *Broker, err error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w (hint: create it, owned by the user the service runs as)", err)
 	}
-	lock, err := takeLock(filepath.Join(o.Dir, "lock"))
+	lock, err := takeLock(o.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -238,18 +243,48 @@ func (b *Broker) Close() {
 	}
 }
 
-// takeLock holds an exclusive lock on path until the file is closed.
-func takeLock(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("lock data directory: %w (hint: does the user who runs this own it?)", err)
+// checkOwner refuses a directory of another user, even to root: a file made
+// here by root would keep the service from starting.
+func checkOwner(dir string) error {
+	var st syscall.Stat_t
+	if err := syscall.Stat(dir, &st); err != nil {
+		return fmt.Errorf("data directory: %w", err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		_ = f.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("%s: %w", filepath.Dir(path), ErrLocked)
+	if int(st.Uid) == os.Geteuid() {
+		return nil
+	}
+	name := "#" + strconv.Itoa(int(st.Uid)) // as sudo(8) takes a number
+	if u, err := user.LookupId(strconv.Itoa(int(st.Uid))); err == nil {
+		name = u.Username
+	}
+	return fmt.Errorf("%s: %w (hint: run this as that user, with sudo -u '%s')", dir, ErrOwner, name)
+}
+
+// takeLock holds an exclusive lock on dir until the file is closed. That it is
+// locked is said before that it is another's: a service that starts is soon to
+// be asked through its socket, which root may do.
+func takeLock(dir string) (_ *os.File, err error) {
+	owner, flags := checkOwner(dir), os.O_RDWR
+	if owner == nil {
+		flags |= os.O_CREATE
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), flags, 0o600)
+	if err != nil {
+		return nil, cmp.Or(owner, fmt.Errorf("lock data directory: %w", err))
+	}
+	defer func() {
+		if err != nil {
+			_ = f.Close()
 		}
+	}()
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	switch {
+	case errors.Is(err, syscall.EWOULDBLOCK):
+		return nil, fmt.Errorf("%s: %w", dir, ErrLocked)
+	case err != nil:
 		return nil, fmt.Errorf("lock data directory: %w", err)
+	case owner != nil:
+		return nil, owner
 	}
 	return f, nil
 }
