@@ -63,6 +63,18 @@ func (c *Client) Tokens(ctx context.Context) (list []fleet.Token, err error) {
 	return list, err
 }
 
+// kinds are the registry's errors by the status they travel under.
+var kinds = map[int]error{http.StatusBadRequest: fleet.ErrInvalid, http.StatusConflict: fleet.ErrExists}
+
+// refusal is the registry's error on this side of the socket.
+type refusal struct {
+	text string
+	kind error // nil if the client cannot tell
+}
+
+func (r *refusal) Error() string { return r.text }
+func (r *refusal) Unwrap() error { return r.kind }
+
 func (c *Client) do(ctx context.Context, method, path string, send, receive any) error {
 	body, err := json.Marshal(send)
 	if err != nil {
@@ -82,7 +94,7 @@ func (c *Client) do(ctx context.Context, method, path string, send, receive any)
 		if err := json.NewDecoder(resp.Body).Decode(&f); err != nil || f.Error == "" {
 			return fmt.Errorf("the running service answered %s", resp.Status)
 		}
-		return errors.New(f.Error)
+		return &refusal{text: f.Error, kind: kinds[resp.StatusCode]}
 	}
 	if err := json.NewDecoder(resp.Body).Decode(receive); err != nil {
 		return fmt.Errorf("answer of the running service: %w", err)
