@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
+	"github.com/klauspost/compress/zstd"
 
 	"gatehouse/cloud/internal/broker"
 	"gatehouse/protocol/wire"
@@ -148,6 +150,8 @@ func TestHostileBytesAreRefusedAndBounded(t *testing.T) {
 		squeeze(t, []byte("no protobuf")),
 		pack(t, lie), // another gateway's name in the own session
 		make([]byte, wire.MaxPayload+1),
+		unstorable(t),
+		tooMany(t),
 	}
 	for _, p := range hostile {
 		b.publish(wire.Topic("gw-1", wire.LaneAlarm), p)
@@ -159,6 +163,45 @@ func TestHostileBytesAreRefusedAndBounded(t *testing.T) {
 	if got := s.metric(`gatehouse_ingest_batches_total{lane="alarm",result="refused"}`); got != fmt.Sprint(len(hostile)) {
 		t.Errorf("refused %s of %d", got, len(hostile))
 	}
+	if got := s.metric(`gatehouse_ingest_batches_total{lane="alarm",result="failed"}`); got != "0" {
+		t.Errorf("failed %s: the log was blamed", got)
+	}
+}
+
+// unstorable fits a payload only by a wider window than the event log's.
+func unstorable(t *testing.T) []byte {
+	t.Helper()
+	noise := make([]byte, 900<<10)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(noise)
+	b := alarms(t, "gw-1", "e1", 1, 1)
+	b.Records[0].Kind, b.Records[0].Body = "x", nil
+	for range 4 {
+		b.Records[0].Body = append(append(b.Records[0].Body, noise...), make([]byte, 1<<20)...)
+	}
+	raw, err := b.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	enc, err := zstd.NewWriter(nil, zstd.WithWindowSize(8<<20), zstd.WithEncoderLevel(zstd.SpeedBestCompression))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = enc.Close() }()
+	p := enc.EncodeAll(raw, nil)
+	if len(p) > wire.MaxPayload || len(raw) > wire.MaxInflated {
+		t.Fatalf("%d bytes of %d prove nothing", len(p), len(raw))
+	}
+	return p
+}
+
+// tooMany holds records that take little on the wire and much in memory.
+func tooMany(t *testing.T) []byte {
+	t.Helper()
+	b := wire.Batch{Version: wire.Version, Gateway: "gw-1", Epoch: "e1", Lane: wire.LaneAlarm}
+	for n := range uint64(100_000) {
+		b.Records = append(b.Records, wire.Record{Lane: b.Lane, Seq: n + 1, Kind: string(rune('a' + n%2)), Time: time.Unix(0, 0)})
+	}
+	return pack(t, b)
 }
 
 func TestOversizedPublishEndsTheConnection(t *testing.T) {
