@@ -25,6 +25,7 @@ import (
 	"gatehouse/edge/internal/clock"
 	"gatehouse/edge/internal/config"
 	"gatehouse/edge/internal/notify"
+	"gatehouse/edge/internal/rule"
 	"gatehouse/edge/internal/store"
 	"gatehouse/edge/internal/systemd"
 	"gatehouse/edge/internal/table"
@@ -104,7 +105,7 @@ func Run(ctx context.Context, o Options) error {
 	for _, s := range sirens {
 		s.Resume(alarms.List())
 	}
-	control, err := openControl(plan, alarms, tab, o.Log)
+	control, err := openControl(plan, alarms, tab, points, o.Log)
 	if err != nil {
 		return err
 	}
@@ -167,9 +168,9 @@ func announce(st *store.Store, clk *clock.Clock, plan config.Plan, o Options) {
 
 // openControl opens the control socket beside the store. A daemon that cannot
 // have one runs on without the commands, unless another daemon has it.
-func openControl(plan config.Plan, alarms *alarm.Manager, tab *table.Table, log *slog.Logger) (*web.Control, error) {
+func openControl(plan config.Plan, alarms *alarm.Manager, tab *table.Table, points []*rule.PointInfo, log *slog.Logger) (*web.Control, error) {
 	c, err := web.ListenControl(web.ControlOptions{
-		Path: filepath.Join(plan.Config.Store.Dir, web.SocketName), Alarms: alarms, Points: tab, Info: plan.Points, Log: log,
+		Path: filepath.Join(plan.Config.Store.Dir, web.SocketName), Alarms: alarms, Points: tab, Info: points, Log: log,
 	})
 	if err != nil && !errors.Is(err, web.ErrRunning) {
 		log.Error("the gatehouse commands cannot reach this daemon; everything else works", "err", err)

@@ -110,6 +110,7 @@ func New(o Options) (*Manager, error) {
 		o: o, rules: indexRules(o.Points, o.Rules), queue: newQueue(o.Journal, o.Log),
 		watching: make(map[int32]*watch), awake: make([]bool, len(o.Rules)), seen: observed{Lookup: o.Lookup}, open: make(map[string]*Alarm),
 	}
+	m.o.Points = nil // indexed, and not needed again
 	if err := m.register(); err != nil {
 		return nil, err
 	}

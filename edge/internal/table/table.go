@@ -157,6 +157,7 @@ func (t *Table) Run(ctx context.Context) error {
 	defer ticker.Stop()
 	var batch []point.Reading
 	var slots []int32
+	peak := 0
 	for n := 1; ; {
 		select {
 		case <-ctx.Done():
@@ -164,11 +165,16 @@ func (t *Table) Run(ctx context.Context) error {
 			return nil
 		case <-t.wake:
 			batch = t.take(batch)
+			peak = max(peak, len(batch))
 			slots = t.pass(batch, slots)
 		case <-ticker.C:
 			now := t.o.Now()
 			if n++; n%sweepEvery == 0 {
 				t.follow(t.sweep(now))
+				if cap(batch) > 4*max(peak, 64) {
+					batch, slots = nil, nil // the first wave of polls needs more than all later ones
+				}
+				peak = 0
 			}
 			for _, tick := range t.o.Ticks {
 				tick(now)
@@ -290,11 +296,11 @@ func (t *Table) Latest(p point.ID) (r point.Reading, ok bool) {
 	return t.latest(int(slot)), true
 }
 
-// Snapshot returns every point's entry at one moment.
-func (t *Table) Snapshot() map[point.ID]Entry {
+// Snapshot returns every point's entry at one moment, slot by slot.
+func (t *Table) Snapshot() []Entry {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	all := make(map[point.ID]Entry, len(t.entries))
+	all := make([]Entry, len(t.entries))
 	for i := range t.entries {
 		e := Entry{Latest: t.latest(i)}
 		switch good := t.entries[i].good; {
@@ -303,7 +309,7 @@ func (t *Table) Snapshot() map[point.ID]Entry {
 		case good != nil:
 			e.LastGood = point.Reading{Point: e.Latest.Point, At: t.start.Add(good.at), Value: good.value, Quality: point.Good}
 		}
-		all[e.Latest.Point] = e
+		all[i] = e
 	}
 	return all
 }

@@ -86,7 +86,7 @@ func TestSilentPointBecomesStaleOnceWithItsLastGoodValue(t *testing.T) {
 		if last := passed[2]; last.Quality != point.Stale || last.Value.Num != 12 {
 			t.Errorf("stale reading = %+v, want the last good value 12", last)
 		}
-		if e := tab.Snapshot()[gas]; e.Latest.Quality != point.Stale || e.LastGood.Value.Num != 12 {
+		if e := tab.Snapshot()[1]; e.Latest.Quality != point.Stale || e.LastGood.Value.Num != 12 {
 			t.Errorf("entry = %+v", e)
 		}
 	})

@@ -24,7 +24,6 @@ import (
 	"gatehouse/edge/internal/alarm"
 	"gatehouse/edge/internal/rule"
 	"gatehouse/edge/internal/table"
-	"gatehouse/protocol/point"
 	"gatehouse/protocol/wire"
 )
 
@@ -42,7 +41,7 @@ type Alarms interface {
 
 // Points is what the control socket asks of the table.
 type Points interface {
-	Snapshot() map[point.ID]table.Entry
+	Snapshot() []table.Entry
 }
 
 // AlarmView is an open alarm as JSON.
@@ -95,7 +94,7 @@ type ControlOptions struct {
 	Path   string
 	Alarms Alarms
 	Points Points
-	Info   map[point.ID]*rule.PointInfo
+	Info   []*rule.PointInfo // of each entry of a snapshot
 	Log    *slog.Logger
 }
 
@@ -169,13 +168,10 @@ func (c *Control) ackAlarm(w http.ResponseWriter, r *http.Request) {
 
 func (c *Control) listPoints(w http.ResponseWriter, _ *http.Request) {
 	views := []PointView{}
-	for id, e := range c.o.Points.Snapshot() {
-		info := c.o.Info[id]
-		if info == nil {
-			continue
-		}
+	for i, e := range c.o.Points.Snapshot() {
+		info := c.o.Info[i]
 		views = append(views, PointView{
-			Point: string(id), Name: info.Name, Place: info.Place, Role: string(info.Role), Value: e.Latest.Value.String(), Unit: string(info.Unit),
+			Point: string(info.ID), Name: info.Name, Place: info.Place, Role: string(info.Role), Value: e.Latest.Value.String(), Unit: string(info.Unit),
 			Quality: e.Latest.Quality.String(), At: e.Latest.At, LastGood: when(e.LastGood.At),
 		})
 	}

@@ -44,8 +44,8 @@ func (b *board) Acknowledge(id wire.EventID, actor string) (alarm.Alarm, error) 
 	return alarm.Alarm{}, alarm.ErrNoAlarm
 }
 
-func (b *board) Snapshot() map[point.ID]table.Entry {
-	return map[point.ID]table.Entry{"det-1/gas": {Latest: point.Reading{Point: "det-1/gas", Value: point.Float(3), Quality: point.Stale}}}
+func (b *board) Snapshot() []table.Entry {
+	return []table.Entry{{Latest: point.Reading{Point: "det-1/gas", Value: point.Float(3), Quality: point.Stale}}}
 }
 
 // serving runs a control socket and returns a client that dials it.
@@ -53,7 +53,7 @@ func serving(t *testing.T, b *board) (*http.Client, string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), SocketName)
 	c, err := ListenControl(ControlOptions{Path: path, Alarms: b, Points: b, Log: silent(),
-		Info: map[point.ID]*rule.PointInfo{"det-1/gas": {Unit: point.PercentLEL, Role: "gas"}}})
+		Info: []*rule.PointInfo{{ID: "det-1/gas", Unit: point.PercentLEL, Role: "gas"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
