@@ -61,7 +61,7 @@ func TestAnAdapterThatHearsItselfConfirmsNoWrite(t *testing.T) {
 					return append(before(tx), unitReply(tx, dead)...), 20 * time.Millisecond
 				}
 				r.run(t)
-				time.Sleep(3 * time.Second)
+				<-time.After(3 * time.Second)
 				if err := r.Write(t.Context(), "c/relay", point.Truth(true)); !errors.Is(err, drivers.ErrNoReply) {
 					t.Errorf("write to a dead device: %v, want ErrNoReply", err)
 				}
@@ -89,11 +89,11 @@ func TestAnEchoThatIsGoneIsForgotten(t *testing.T) {
 			return unitReply(tx, 0), 20 * time.Millisecond
 		}
 		r.run(t)
-		time.Sleep(3 * time.Second)
+		<-time.After(3 * time.Second)
 		r.line.mu.Lock()
 		echo = false // another adapter
 		r.line.mu.Unlock()
-		time.Sleep(3 * time.Second)
+		<-time.After(3 * time.Second)
 		if err := r.Write(t.Context(), "b/relay", point.Truth(true)); err != nil {
 			t.Errorf("write: %v", err)
 		}

@@ -54,13 +54,13 @@ func TestOneDeadUnitDoesNotBlindTheOthersOfItsDevice(t *testing.T) {
 			names := []point.ID{"m/ch4", "m/o2", "m/co", "m/h2s"}
 			r.mute()
 			r.run(t)
-			time.Sleep(10 * time.Second)
+			<-time.After(10 * time.Second)
 			r.mute(dead...)
 			fell := time.Now()
-			time.Sleep(time.Hour)
+			<-time.After(time.Hour)
 			r.mute()
 			back := time.Now()
-			time.Sleep(10 * time.Second)
+			<-time.After(10 * time.Second)
 			r.stop()
 			for i, p := range names {
 				if dead[0] == byte(i+1) || dead[len(dead)-1] == byte(i+1) {
@@ -119,7 +119,7 @@ func TestABusyDeviceIsAskedAgainAndNotDemoted(t *testing.T) {
 			return answer(tx)
 		}
 		r.run(t)
-		time.Sleep(20 * time.Second)
+		<-time.After(20 * time.Second)
 		r.stop()
 		for p, want := range map[point.ID]int{"m/ch4": 20, "m/o2": 20, "m/co": 0, "m/h2s": 20} {
 			if n := len(r.seen[p]); n < want || want == 0 && n > 0 {

@@ -15,11 +15,11 @@ import (
 
 func TestPeriodsLieOnACommonGrid(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		time.Sleep(137 * time.Millisecond) // not on the grid
+		<-time.After(137 * time.Millisecond) // not on the grid
 		r := newRig(t, Options{})
 		r.device(t, 1, time.Second, 5*time.Second)
 		r.run(t)
-		time.Sleep(10 * time.Second)
+		<-time.After(10 * time.Second)
 		r.stop()
 		if n := len(r.seen["b/0"]); n != 11 {
 			t.Errorf("%d readings in 10 s at 1 s, want the one at start and 10", n)
@@ -48,7 +48,7 @@ func TestSlotsThatWereMissedAreNotMadeUp(t *testing.T) {
 		}
 		d := r.device(t, 1, time.Second)
 		r.run(t)
-		time.Sleep(6500 * time.Millisecond)
+		<-time.After(6500 * time.Millisecond)
 		r.stop()
 		if n := len(d.asked); n != 3 { // at 0 (until 4.5), 5 and 6
 			t.Errorf("asked %d times, want 3: %v", n, d.asked)
@@ -65,7 +65,7 @@ func TestLifeSafetyGoesFirstWhenTheLineIsFull(t *testing.T) {
 		}
 		r.device(t, 9, -time.Second)
 		r.run(t)
-		time.Sleep(20 * time.Second)
+		<-time.After(20 * time.Second)
 		r.stop()
 		if n := len(r.seen["j/0"]); n < 19 {
 			t.Errorf("%d life-safety readings in 20 s, want one a second", n)
@@ -94,7 +94,7 @@ func TestADeadDeviceDelaysTheOthersByNoMoreThanATimeout(t *testing.T) {
 		r.device(t, 3, time.Second)
 		r.silent(1)
 		r.run(t)
-		time.Sleep(60 * time.Second)
+		<-time.After(60 * time.Second)
 		r.stop()
 		for _, p := range []point.ID{"c/0", "d/0"} {
 			if n := len(r.seen[p]); n < 60 {
@@ -135,12 +135,12 @@ func TestTenDeadDevicesShareTheOneProbe(t *testing.T) {
 		r.device(t, 20, -time.Second)
 		r.silent(mute...)
 		r.run(t)
-		time.Sleep(60 * time.Second)
+		<-time.After(60 * time.Second)
 		synctest.Wait()
 		halt := time.Now()
 		// The power is back: the first answer hurries the others along.
 		r.silent()
-		time.Sleep(3 * time.Second)
+		<-time.After(3 * time.Second)
 		r.stop()
 		probes := 0
 		for n, d := range dead {
@@ -184,7 +184,7 @@ func TestNoProbeWhileALifeSafetyJobIsDue(t *testing.T) {
 			return bytes.Clone(tx), 360 * time.Millisecond
 		}
 		r.run(t)
-		time.Sleep(30 * time.Second)
+		<-time.After(30 * time.Second)
 		r.stop()
 		if n := len(dead.asked) + len(dead.probes); n > 0 {
 			t.Errorf("%d requests to another device on a line that life safety fills", n)
@@ -206,7 +206,7 @@ func TestAJobThatFailsAloneDoesNotCostItsDevice(t *testing.T) {
 			return bytes.Clone(tx), 2 * time.Millisecond
 		}
 		r.run(t)
-		time.Sleep(60 * time.Second)
+		<-time.After(60 * time.Second)
 		r.stop()
 		if n := len(r.seen["b/1"]); n < 50 {
 			t.Errorf("the job that works was read %d times in 60 s", n)
@@ -220,7 +220,7 @@ func TestARefusalIsAnAnswer(t *testing.T) {
 		d := r.device(t, 1, time.Second)
 		d.refuse = true
 		r.run(t)
-		time.Sleep(10*time.Second + 500*time.Millisecond)
+		<-time.After(10*time.Second + 500*time.Millisecond)
 		r.stop()
 		if len(d.asked) != 11 || len(d.probes) > 0 {
 			t.Errorf("%d polls, %d probes; want 11 and none", len(d.asked), len(d.probes))
@@ -240,7 +240,7 @@ func TestALateDeviceIsLeftAloneUntilItsAnswerCannotBeMistaken(t *testing.T) {
 		d := r.device(t, 1, time.Second, time.Second)
 		r.line.reply = func(tx []byte) ([]byte, time.Duration) { return bytes.Clone(tx), timeout + 50*time.Millisecond }
 		r.run(t)
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		r.stop()
 		for i := 1; i < len(d.asked); i++ {
 			if gap := d.asked[i].Sub(d.asked[i-1]); gap < 2*timeout {
@@ -261,7 +261,7 @@ func TestAWriteGoesAheadOfEveryPoll(t *testing.T) {
 			r.device(t, n, -time.Second) // more than fits
 		}
 		r.run(t)
-		time.Sleep(2100 * time.Millisecond)
+		<-time.After(2100 * time.Millisecond)
 		start := time.Now()
 		if err := r.Write(t.Context(), "c/0", point.Truth(true)); err != nil {
 			t.Fatal(err)
@@ -310,7 +310,7 @@ func TestALinkThatDoesNotOpenIsTriedForEverInOneLogLine(t *testing.T) {
 		r.device(t, 1, time.Second)
 		r.line.openErr = errTest
 		r.run(t)
-		time.Sleep(10 * time.Minute)
+		<-time.After(10 * time.Minute)
 		synctest.Wait()
 		r.line.mu.Lock()
 		n := r.line.opens
@@ -322,7 +322,7 @@ func TestALinkThatDoesNotOpenIsTriedForEverInOneLogLine(t *testing.T) {
 		if n := strings.Count(r.log.String(), "\n"); n != 1 || !strings.Contains(r.log.String(), "hint=") {
 			t.Errorf("%d log lines, want one with a hint:\n%s", n, r.log)
 		}
-		time.Sleep(10 * time.Second)
+		<-time.After(10 * time.Second)
 		r.stop()
 		if len(r.seen["b/0"]) < 4 {
 			t.Errorf("read %d times after the link was back", len(r.seen["b/0"]))
@@ -339,11 +339,11 @@ func TestAConnectionClosedWhileIdleCostsNoPoll(t *testing.T) {
 		d := r.device(t, 1, 30*time.Second)
 		r.run(t)
 		for range 4 {
-			time.Sleep(20 * time.Second)
+			<-time.After(20 * time.Second)
 			r.line.mu.Lock()
 			r.line.gone = true
 			r.line.mu.Unlock()
-			time.Sleep(10*time.Second + 100*time.Millisecond)
+			<-time.After(10*time.Second + 100*time.Millisecond)
 		}
 		r.stop()
 		if n := len(r.seen["b/0"]); n != 5 || len(d.asked) != n {
@@ -362,16 +362,16 @@ func TestALinkThatComesBackFindsNoDeviceDemoted(t *testing.T) {
 		d := r.device(t, 2, time.Second)
 		r.silent(1, 2)
 		r.run(t)
-		time.Sleep(5 * time.Second)
+		<-time.After(5 * time.Second)
 		r.line.mu.Lock()
 		r.line.gone, r.line.openErr = true, errTest
 		r.line.mu.Unlock()
-		time.Sleep(20 * time.Second)
+		<-time.After(20 * time.Second)
 		r.line.mu.Lock()
 		r.line.openErr = nil
 		r.line.mu.Unlock()
 		r.silent(1)
-		time.Sleep(8 * time.Second)
+		<-time.After(8 * time.Second)
 		r.stop()
 		if n := len(r.seen["c/0"]); n < 2 {
 			t.Errorf("%d readings after the link was back (%d polls, %d probes)", n, len(d.asked), len(d.probes))
@@ -401,7 +401,7 @@ func TestTheHeartBeatsAtLeastEveryTwoSeconds(t *testing.T) {
 				prepare(t, r)
 				last := time.Now()
 				r.run(t)
-				time.Sleep(2 * time.Minute)
+				<-time.After(2 * time.Minute)
 				r.stop()
 				for _, at := range r.beats {
 					if gap := at.Sub(last); gap > 2*time.Second {
@@ -423,7 +423,7 @@ func TestTheEndComesAtOnceInTheMiddleOfAnExchange(t *testing.T) {
 		d := r.device(t, 1, time.Second)
 		r.silent(1)
 		r.run(t)
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		start := time.Now()
 		r.stop()
 		if took := time.Since(start); took > 10*time.Millisecond {
