@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -167,57 +166,8 @@ func decimals(vs []float64) (scale int, ok bool) {
 	return scale, true
 }
 
-// Encode returns the protobuf form of t. Values that are short decimals travel
-// as differences of integers, all others as doubles; both come back exactly.
-// It fails without a row, and where rows are out of order or 49 days apart.
-func (t Telemetry) Encode() ([]byte, error) {
-	m := &wirepb.Telemetry{Device: t.Device, Columns: make([]*wirepb.Column, len(t.Columns))}
-	if err := encodeRows(m, t.Rows); err != nil {
-		return nil, err
-	}
-	values := 0
-	for _, c := range t.Columns {
-		values += len(c.Nums)
-	}
-	columns, ints := make([]wirepb.Column, len(t.Columns)), make([]int64, 0, values) // one allocation for all
-	for i, c := range t.Columns {
-		p := &columns[i]
-		p.Point, p.Unit, p.Role, p.Kind = c.Point, string(c.Unit), string(c.Role), wirepb.Value_Kind(c.Kind)
-		p.Rows, p.Texts = c.Rows, c.Texts
-		if scale, ok := decimals(c.Nums); ok {
-			p.Scale = uint32(scale)
-			from, last := len(ints), int64(0)
-			for _, v := range c.Nums {
-				n := int64(math.Round(v * pow10[scale]))
-				ints, last = append(ints, n-last), n
-			}
-			p.Ints = ints[from:len(ints):len(ints)]
-		} else {
-			p.Nums = c.Nums
-		}
-		for _, q := range c.Qualities {
-			p.Qualities = append(p.Qualities, uint32(q))
-		}
-		m.Columns[i] = p
-	}
-	return proto.Marshal(m)
-}
-
-func encodeRows(m *wirepb.Telemetry, rows []time.Time) error {
-	if len(rows) == 0 {
-		return errors.New("telemetry without a row")
-	}
-	last := rows[0].UnixMilli()
-	m.Start, m.Step = last, make([]uint32, len(rows)-1)
-	for i, at := range rows[1:] {
-		ms := at.UnixMilli()
-		if ms < last || ms-last > math.MaxUint32 {
-			return fmt.Errorf("telemetry: row %d is %d ms after the one before", i+1, ms-last)
-		}
-		m.Step[i], last = uint32(ms-last), ms
-	}
-	return nil
-}
+// Encode returns the protobuf form of t: see Append.
+func (t Telemetry) Encode() ([]byte, error) { return t.Append(nil) }
 
 // DecodeTelemetry checks and returns the readings in p: every column has one
 // value per row it names.

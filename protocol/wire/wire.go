@@ -218,18 +218,7 @@ func (b Batch) Span() (from, upTo uint64, err error) {
 }
 
 // Encode returns the protobuf form of b.
-func (b Batch) Encode() ([]byte, error) {
-	m := &wirepb.Batch{Version: uint32(b.Version), Gateway: b.Gateway, Epoch: b.Epoch, Lane: wirepb.Lane(b.Lane)}
-	m.Records = make([]*wirepb.Record, len(b.Records))
-	recs := make([]wirepb.Record, len(b.Records))
-	for i := range b.Records {
-		r, p := &b.Records[i], &recs[i]
-		p.Id, p.Seq, p.Kind, p.Time = r.ID[:], r.Seq, r.Kind, r.Time.UnixNano()
-		p.Clock, p.Boot, p.Mono, p.Body = uint32(r.Clock), r.Boot[:], int64(r.Mono), r.Body
-		m.Records[i] = p
-	}
-	return proto.Marshal(m)
-}
+func (b Batch) Encode() ([]byte, error) { return b.Append(nil) }
 
 // DecodeBatch checks and returns the batch in p: version, lane, ids and an
 // unbroken sequence. Records share no memory with p.

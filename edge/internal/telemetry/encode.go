@@ -17,9 +17,11 @@ type scratch struct {
 	nums      []float64
 	texts     []string
 	qualities []point.Quality
+	encoded   []byte // what encode returned last
 }
 
-// encode returns the body of a record; begun is the wall time rows count from.
+// encode returns the body of a record, valid until the next call; begun is the
+// wall time rows count from.
 func (s *scratch) encode(d *device, columns []column, begun time.Time) ([]byte, error) {
 	s.transpose(d, columns)
 	t := &s.body
@@ -34,7 +36,8 @@ func (s *scratch) encode(d *device, columns []column, begun time.Time) ([]byte, 
 			from = to
 		}
 	}
-	body, err := t.Encode()
+	body, err := t.Append(s.encoded[:0])
+	s.encoded = body
 	if err != nil {
 		return nil, fmt.Errorf("encode telemetry of %s: %w", d.id, err)
 	}
@@ -59,7 +62,7 @@ func (s *scratch) transpose(d *device, columns []column) {
 		c := &d.cells[i]
 		at := s.ends[c.column]
 		s.ends[c.column]++
-		s.rows[at], s.nums[at], s.qualities[at] = uint32(c.row), c.num, c.quality
+		s.rows[at], s.nums[at], s.qualities[at] = uint32(c.row), d.nums[i], c.quality
 		if columns[c.column].hasTexts() {
 			s.texts[at] = d.texts[text]
 			text++

@@ -43,7 +43,7 @@ type Options struct {
 	// Points are those whose readings Observe is given, slot by slot. Those of
 	// private roles are left out.
 	Points []Point
-	Append func(...wire.Record) error
+	Append func(...wire.Record) error // keeps nothing of a body once it returns
 	Record func(lane wire.Lane, kind string, body []byte) wire.Record
 	Log    *slog.Logger
 }
@@ -80,12 +80,12 @@ type device struct {
 	first, last int     // columns[first:last] are its own
 	rows        []int64 // milliseconds since Collector.begun
 	cells       []cell
-	texts       []string // of the cells in columns that have texts, in their order
+	nums        []float64 // cell by cell
+	texts       []string  // of the cells in columns that have texts, in their order
 }
 
-// cell is one reading.
+// cell is one reading; its number stands apart, where it needs no padding.
 type cell struct {
-	num     float64
 	column  uint16 // counted from device.first
 	row     uint8
 	quality point.Quality
@@ -198,7 +198,8 @@ func (c *Collector) add(d *device, at int32, r *point.Reading) {
 	if known {
 		col.num = r.Value.Num
 	}
-	d.cells = append(d.cells, cell{num: col.num, column: uint16(int(at) - d.first), row: uint8(col.row), quality: r.Quality})
+	d.cells = append(d.cells, cell{column: uint16(int(at) - d.first), row: uint8(col.row), quality: r.Quality})
+	d.nums = append(d.nums, col.num)
 	if !col.hasTexts() {
 		return
 	}
@@ -268,7 +269,7 @@ func (c *Collector) flush(d *device) {
 
 func (d *device) reset(columns []column) {
 	clear(d.texts)
-	d.rows, d.cells, d.texts = d.rows[:0], d.cells[:0], d.texts[:0]
+	d.rows, d.cells, d.nums, d.texts = d.rows[:0], d.cells[:0], d.nums[:0], d.texts[:0]
 	for i := range columns {
 		columns[i].row = -1
 	}

@@ -35,7 +35,10 @@ func (s *sink) append(recs ...wire.Record) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err == nil {
-		s.recs = append(s.recs, recs...)
+		for _, r := range recs {
+			r.Body = slices.Clone(r.Body)
+			s.recs = append(s.recs, r)
+		}
 	}
 	return s.err
 }

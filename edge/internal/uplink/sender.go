@@ -34,6 +34,7 @@ type sender struct {
 	wake    chan struct{} // an ack has changed what is below
 	failed  int           // attempts since the lane got stuck; run alone uses it
 	stuckAt uint64        // and where that was
+	raw     []byte        // and room for a batch
 
 	mu        sync.Mutex // guards all below
 	epoch     string     // the store's, until it turns out to be rolled back
@@ -170,7 +171,7 @@ func (s *sender) pack(epoch string, recs []wire.Record) (p parcel, err error) {
 	b := wire.Batch{Version: wire.Version, Gateway: s.u.opt.Gateway, Epoch: epoch, Lane: s.lane, Records: recs}
 	for {
 		if p.from, p.upTo, err = b.Span(); err == nil {
-			p.payload, err = s.u.encode(b)
+			p.payload, err = s.u.encode(b, &s.raw)
 		}
 		switch n := len(b.Records); {
 		case err == nil:

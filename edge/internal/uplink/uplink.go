@@ -210,13 +210,15 @@ func (u *Uplink) setState(connected bool, err error) (news bool) {
 	return true
 }
 
-// encode returns the payload of b.
-func (u *Uplink) encode(b wire.Batch) ([]byte, error) {
-	raw, err := b.Encode()
+// encode returns the payload of b. raw is room for what is compressed, used
+// again by the caller's next batch.
+func (u *Uplink) encode(b wire.Batch, raw *[]byte) ([]byte, error) {
+	plain, err := b.Append((*raw)[:0])
+	*raw = plain
 	if err != nil {
 		return nil, fmt.Errorf("encode batch: %w", err)
 	}
-	p := u.encoder.EncodeAll(raw, make([]byte, 0, len(raw)/2))
+	p := u.encoder.EncodeAll(plain, make([]byte, 0, len(plain)/2))
 	if len(p) > wire.MaxPayload {
 		return nil, fmt.Errorf("batch of %d bytes, at most %d", len(p), wire.MaxPayload)
 	}
