@@ -11,8 +11,10 @@ GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w'
 
 # Debian packages that the tests use as independent peers, and a command that
 # works only when the package is there.
-PEERS := gcc python3-pymodbus mbpoll socat mosquitto
+PEERS := gcc libc6-dev python3-pymodbus python3-serial-asyncio mbpoll socat mosquitto
 gcc_HERE := command -v gcc
+libc6-dev_HERE := test -e /usr/include/stdio.h
+python3-serial-asyncio_HERE := /usr/bin/python3 -c 'import serial_asyncio'
 python3-pymodbus_HERE := /usr/bin/python3 -c 'import pymodbus'
 mbpoll_HERE := command -v mbpoll
 socat_HERE := command -v socat
