@@ -327,7 +327,7 @@ func (m *Manager) step(key, kind string, a *Alarm) *commit {
 	for _, out := range m.o.Outputs {
 		out.Step(Step{Kind: kind, Alarm: *a})
 	}
-	c := &commit{change: Change{Key: key}, done: make(chan struct{}), at: time.Now()}
+	c := &commit{change: Change{Key: key}, done: make(chan struct{})}
 	var err error
 	if a.open() {
 		c.change.State, err = a.encode()

@@ -21,7 +21,6 @@ const (
 // commit is one step on its way into the journal.
 type commit struct {
 	change Change
-	at     time.Time // of adding, on the monotonic clock
 	done   chan struct{}
 }
 
@@ -110,7 +109,7 @@ func (q *queue) stored(n int) {
 // run commits until ctx ends, then what still waits, giving up at the first
 // failure.
 func (q *queue) run(ctx context.Context) error {
-	failures := 0
+	failing := false
 	for {
 		steps := q.take()
 		if len(steps) == 0 {
@@ -132,17 +131,17 @@ func (q *queue) run(ctx context.Context) error {
 		switch {
 		case err == nil:
 			q.stored(len(steps))
-			if failures > 0 {
-				failures = 0
+			if failing {
+				failing = false
 				q.log.Info("alarm steps are being stored again")
 			}
 			continue
 		case ctx.Err() != nil:
 			return err
-		case failures == 0:
+		case !failing:
+			failing = true
 			q.log.Error("alarm steps could not be stored and are being retried", "steps", len(steps), "err", err)
 		}
-		failures++
 		q.mu.Lock()
 		q.failed = err
 		q.mu.Unlock()
