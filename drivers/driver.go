@@ -49,6 +49,8 @@ type Framer func(rx []byte) (need int, err error)
 // Link exchanges frames on one physical line. The bus implements it and owns
 // the gap between frames, the timeout, draining, trace and byte counts. The
 // bytes returned are exactly one reply and are valid until the next Exchange.
+// An empty tx sends nothing, drops nothing that has arrived, and waits for the
+// next frame: so a Source listens.
 type Link interface {
 	Exchange(ctx context.Context, tx []byte, f Framer) ([]byte, error)
 }
@@ -74,8 +76,9 @@ type Driver interface {
 	Close() error
 }
 
-// Source is a device that talks unasked. Run returns when ctx ends; whoever
-// starts it waits for it.
+// Source is a Driver without jobs whose device talks unasked and owns its link.
+// Run listens until ctx ends or the link fails; that nothing was said for a
+// while (ErrNoReply) ends nothing. Whoever starts it waits for it.
 type Source interface {
 	Run(ctx context.Context, emit func(point.Reading)) error
 }
@@ -86,11 +89,38 @@ type Writer interface {
 	Write(ctx context.Context, p point.ID, v point.Value) error
 }
 
+// Commander is the optional power to do what is no point: to close a breaker, to
+// install a door reader. The bus runs a command ahead of every poll. Nothing
+// but a named person's order runs one, and each is put on record.
+type Commander interface {
+	Commands() []string // by name; constant
+	Command(ctx context.Context, name string) error
+}
+
 // Deps is what a driver is given.
 type Deps struct {
 	Link Link
 	Log  *slog.Logger
 	Now  func() time.Time
+	// Card turns a credential (a card's number, a code typed at a door) into the
+	// only form in which it may leave a driver: a keyed hash. It is nil where no
+	// point of the device reads one.
+	Card func(credential []byte) string
+	// Key keeps the secret that the device shares with the gateway; nil where
+	// the protocol has none.
+	Key Key
+}
+
+// Key keeps the secret that one device shares with the gateway.
+type Key interface {
+	// Candidates returns the keys worth trying, the newest first; none before the
+	// device was installed.
+	Candidates() [][]byte
+	// Propose makes a new key durable beside those before it. It comes before the
+	// key is sent: whatever happens then, the gateway holds the device's key.
+	Propose(key []byte) error
+	// Settle forgets every key but the one the device has proven to hold.
+	Settle(key []byte) error
 }
 
 // Factory builds a driver from a spec that a profile was compiled into. It
@@ -109,12 +139,63 @@ const (
 // Spec describes one device to its driver. Config compiles it from a profile
 // and a device entry; a driver reads nothing else.
 type Spec struct {
-	Device  string
-	Framing Framing
-	Address int           // unit id, or what the protocol calls it
-	Every   time.Duration // default period of a point
-	Hole    int           // items nobody asked for that one request may span; 0: join only neighbours
-	Points  []PointSpec
+	Device   string
+	Framing  Framing
+	Address  int           // unit id, or what the protocol calls it
+	Meter    string        // 12 digits of a DL/T 645 meter; "" asks the only one on the line for them
+	Every    time.Duration // default period of a point
+	Hole     int           // items nobody asked for that one request may span; 0: join only neighbours
+	Frame    *Frame        // what a line-frame device sends
+	Points   []PointSpec
+	Commands []Command
+	// AllowClear lets a door reader without a secure channel report cards. Off by
+	// default: whoever cuts the wire outside could read and forge them.
+	AllowClear bool
+}
+
+// Command is the writes that a person may order of a device, by one name.
+type Command struct {
+	Name  string
+	Steps []Step
+}
+
+// Step is one write of a Command; Pause is waited after it.
+type Step struct {
+	At       Item
+	Value    uint16
+	Multiple bool // write by the function for many items (15, 16), for devices that know no other
+	Pause    time.Duration
+}
+
+// Frame describes the frames of a line-frame device wholly. The size of a frame
+// is fixed, stands in it, or follows from its end bytes.
+type Frame struct {
+	Request []byte // what asks for a frame; empty: the device talks unasked
+	Start   []byte // the first bytes of a frame
+	End     []byte // the last bytes of a frame
+	Size    int    // of the whole frame, if it is fixed
+	Max     int    // of the longest frame, if it is not
+	Length  *Length
+	Check   Check
+}
+
+// Length is where a frame says how long it is: its size is the number at At, of
+// Size bytes, plus Add.
+type Length struct {
+	At     int
+	Size   int  // 1 or 2
+	Little bool // low byte first
+	Add    int
+}
+
+// Check is the check value of a frame: Kind over the bytes from From up to, not
+// including, Until; At is where it stands. Negative places count from the end
+// of the frame.
+type Check struct {
+	Kind  string // "" none, sum8, neg8 (two's complement of sum8), xor8, crc16-modbus (low byte first), crc16-ccitt (high byte first)
+	From  int
+	Until int
+	At    int
 }
 
 // PointSpec says where a point stands in the device and what its bytes mean.
@@ -127,8 +208,10 @@ type PointSpec struct {
 	Critical bool // life safety: polled first
 
 	At    Item
-	Type  string // u16 s16 u32 s32 u64 s64 f32 f64 bit; "" means u16
-	Order string // word order of multi-register values: "HL" (default) or "LH"
+	Type  string // u16 s16 u32 s32 u64 s64 f32 f64 bit; "" means u16. DL/T 645: bcd sbcd. Frames: u8 s8 bcd text hex decimal too
+	Size  int    // bytes of a bcd, sbcd, text, hex or decimal value; 0: up to the end of the frame
+	Order string // order of words (Modbus), bytes (frames, card numbers): "HL" (default) or "LH"
+	Swap  bool   // the two bytes of each register are swapped
 	// Bits picks bits of the raw unsigned value and packs them together, lowest
 	// first (0 = all): 0x00C0FFFF turns bits 23..22,15..0 into an 18-bit number.
 	Bits uint64
@@ -138,18 +221,27 @@ type PointSpec struct {
 	Decimals *Lookup // value also divided by 10^n, n read from the device
 	UnitFrom *Lookup // factor to the declared unit, chosen by a code the device sends
 
-	Invert    bool             // contact sense: a raw 0 is the active state (an nc contact)
+	// A Bool is active if its raw value is Active, inactive if it is Inactive, and
+	// any other code is a Fault. Without them: inactive at 0, else active.
+	Active, Inactive *uint64
+	Invert           bool // contact sense: an nc contact is active when it is open
+
 	States    map[uint64]State // codes of a State point
 	StatusOf  string           // name of the State point in the same device that vouches for this one
 	Sentinels []uint64         // raw values (after Bits) that mean "no measurement"
 	Min, Max  *float64         // plausible range, in the point's unit
+	MaxStep   *float64         // between two readings; more is read a second time before it is believed
 
 	Write *Output // how the point is commanded; nil for inputs
 }
 
-// Item is a place in a device's data.
+// Item is a place in a device's data. What spaces there are, and what Address
+// counts, is the protocol's: Modbus has coil, discrete, holding and input;
+// DL/T 645 has di, with the data id as the address; a line frame has frame, with
+// the offset of the first byte; OSDP has card, keypad, tamper, power, secure,
+// input, output, led and buzzer.
 type Item struct {
-	Space    string // coil, discrete, holding, input
+	Space    string
 	Address  uint32 // zero-based
 	UnitPlus int    // added to Spec.Address, for a device that answers on several ids
 }
@@ -183,6 +275,8 @@ type State struct {
 // time the pulse itself, so that a crash leaves nothing energised.
 type Output struct {
 	At       Item          // where a level is written
+	On, Off  *uint16       // what is written for active and inactive; nil: the protocol's own values
+	Multiple bool          // write by the function for many items (15, 16)
 	PulseAt  *Item         // where a module-timed pulse is written; nil if the module has none
 	PulseFor time.Duration // length of the pulse, a multiple of 100 ms
 }

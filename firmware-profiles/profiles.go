@@ -10,6 +10,7 @@ package profiles
 
 import (
 	"embed"
+	"encoding/hex"
 	"fmt"
 	"io/fs"
 	"os"
@@ -41,10 +42,19 @@ type Profile struct {
 	Hole int `yaml:"hole"`
 	// Probes are the questions that find the device on an unknown line, in the
 	// order they are worth asking.
-	Probes   []Probe              `yaml:"probes"`
-	States   map[string]StateSet  `yaml:"states"` // tables that points refer to by name
-	Points   []Point              `yaml:"points"`
-	Variants map[string]Variation `yaml:"variants"`
+	Probes []Probe `yaml:"probes"`
+	// Fingerprint tells this model from others on an unknown line: every mark
+	// must fit. A model that has none can be found, not recognised.
+	Fingerprint []Mark `yaml:"fingerprint"`
+	// Confirm says that the profile leaves open what only the installer can know,
+	// a register of a manual that is not public: the device entry must then say
+	// who confirmed it, and by what.
+	Confirm  bool                 `yaml:"confirm"`
+	Frame    *Frame               `yaml:"frame"`    // of a line-frame device
+	States   map[string]StateSet  `yaml:"states"`   // tables that points refer to by name
+	Points   []Point              `yaml:"points"`   // what the device measures and switches
+	Commands map[string]Command   `yaml:"commands"` // what a person may order, by name
+	Variants map[string]Variation `yaml:"variants"` // firmware and fittings that differ
 }
 
 // Bilingual is what people call it.
@@ -68,6 +78,83 @@ type Timing struct {
 	Poll    time.Duration `yaml:"poll"`    // period of a site that gives none
 	Timeout time.Duration `yaml:"timeout"` // reply deadline
 	Gap     time.Duration `yaml:"gap"`     // silence it needs between frames
+	// Offline is how long it may be silent before its points are stale; default
+	// three polls. A protocol may set it (OSDP: 8 s), and a device that talks
+	// unasked must.
+	Offline time.Duration `yaml:"offline"`
+	Wake    *Wake         `yaml:"wake"`
+}
+
+// Wake is what a sleeping device needs to hear before each request.
+type Wake struct {
+	Bytes Hex           `yaml:"bytes"`
+	Pause time.Duration `yaml:"pause"` // after it, before the request
+}
+
+// Hex is bytes, written FF 01 86 or FF0186.
+type Hex []byte
+
+// UnmarshalText reads hexadecimal digits, with or without spaces.
+func (h *Hex) UnmarshalText(text []byte) error {
+	b, err := hex.DecodeString(strings.ReplaceAll(string(text), " ", ""))
+	if err != nil {
+		return fmt.Errorf("%q is not hexadecimal: write bytes as FF 01 86", text)
+	}
+	*h = b
+	return nil
+}
+
+// Mark is one register read that must give a fitting answer.
+type Mark struct {
+	Space   string   `yaml:"space"`
+	Address uint16   `yaml:"address"`
+	Type    string   `yaml:"type"`  // as of a point
+	Order   string   `yaml:"order"` // as of a point
+	Equals  []uint64 `yaml:"equals"`
+	Min     *float64 `yaml:"min"` // of the raw number
+	Max     *float64 `yaml:"max"`
+}
+
+// Frame is what a line-frame device sends, and what asks for it.
+type Frame struct {
+	Request Hex     `yaml:"request"` // empty: the device talks unasked
+	Start   Hex     `yaml:"start"`
+	End     Hex     `yaml:"end"`
+	Size    int     `yaml:"size"`
+	Max     int     `yaml:"max"`
+	Length  *Length `yaml:"length"`
+	Check   *Check  `yaml:"check"`
+}
+
+// Length is where a frame says its own size.
+type Length struct {
+	At     int  `yaml:"at"`
+	Size   int  `yaml:"size"`
+	Little bool `yaml:"little"`
+	Add    int  `yaml:"add"`
+}
+
+// Check is the check value of a frame; negative places count from its end.
+type Check struct {
+	Kind  string `yaml:"kind"` // sum8, neg8, xor8, crc16-modbus, crc16-ccitt
+	From  int    `yaml:"from"`
+	Until int    `yaml:"until"`
+	At    int    `yaml:"at"`
+}
+
+// Command is the writes behind one order of a person.
+type Command struct {
+	Names Bilingual `yaml:"names"`
+	Steps []Step    `yaml:"steps"`
+}
+
+// Step is one write of a command.
+type Step struct {
+	Space    string        `yaml:"space"` // coil or holding
+	Address  uint16        `yaml:"address"`
+	Value    uint16        `yaml:"value"`
+	Multiple bool          `yaml:"multiple"` // by function 15 or 16
+	Pause    time.Duration `yaml:"pause"`    // after it
 }
 
 // Probe is one read that the device answers.
@@ -98,23 +185,28 @@ type Point struct {
 	Role  point.Role `yaml:"role"` // the kind of value follows from it
 	Unit  point.Unit `yaml:"unit"`
 
-	Space    string `yaml:"space"`     // coil, discrete, holding, input
-	Address  uint16 `yaml:"address"`   // zero-based
+	Space    string `yaml:"space"`     // modbus: coil, discrete, holding, input; others: see drivers.Item
+	Address  uint32 `yaml:"address"`   // zero-based; a data id of DL/T 645, an offset in a frame
 	UnitPlus int    `yaml:"unit_plus"` // added to the device's address
-	Type     string `yaml:"type"`      // u16 (default) s16 u32 s32 u64 s64 f32 f64 bit
-	Order    string `yaml:"order"`     // HL (default): high word first; LH: low word first
+	Type     string `yaml:"type"`      // see drivers.PointSpec; a register is u16 by default
+	Size     int    `yaml:"size"`      // bytes of a bcd, sbcd, text, hex or decimal value
+	Order    string `yaml:"order"`     // HL (default): high word or byte first; LH: low one first
+	Swap     bool   `yaml:"swap"`      // the two bytes of each register are swapped
 	Bits     uint64 `yaml:"bits"`      // these bits of the raw value, packed together
 
 	Scale     float64  `yaml:"scale"` // value = raw*scale + offset; default 1
 	Offset    float64  `yaml:"offset"`
 	Decimals  *Lookup  `yaml:"decimals"`
 	UnitFrom  *Lookup  `yaml:"unit_from"`
+	Active    *uint64  `yaml:"active"`   // the code of the active state; default: any but 0
+	Inactive  *uint64  `yaml:"inactive"` // the code of the other; any third is a fault
 	Invert    bool     `yaml:"invert"`
 	States    string   `yaml:"states"`
 	StatusOf  string   `yaml:"status_of"` // the state point that vouches for this one
 	Sentinels []uint64 `yaml:"sentinels"`
 	Min       *float64 `yaml:"min"`
 	Max       *float64 `yaml:"max"`
+	MaxStep   *float64 `yaml:"max_step"` // between two readings; more is read again before it is believed
 	Write     *Write   `yaml:"write"`
 }
 
@@ -132,7 +224,10 @@ type Lookup struct {
 
 // Write is how an output is commanded.
 type Write struct {
-	Address uint16 `yaml:"address"` // a level, in the point's own space
+	Address  uint16  `yaml:"address"`  // a level, in the point's own space
+	On       *uint16 `yaml:"on"`       // written for active; default: the protocol's own value
+	Off      *uint16 `yaml:"off"`      // written for inactive
+	Multiple bool    `yaml:"multiple"` // by function 15 or 16
 	// PulseAddress takes a pulse that the module times itself, in steps of
 	// 100 ms up to PulseMax, so that a gateway that dies leaves nothing energised.
 	PulseAddress *uint16       `yaml:"pulse_address"`
@@ -147,10 +242,38 @@ type Variation struct {
 
 // Patch replaces what it states of a point.
 type Patch struct {
+	Space    *string     `yaml:"space"`
+	Address  *uint32     `yaml:"address"`
+	Type     *string     `yaml:"type"`
 	Unit     *point.Unit `yaml:"unit"`
 	Order    *string     `yaml:"order"`
 	Scale    *float64    `yaml:"scale"`
+	Min      *float64    `yaml:"min"`
+	Max      *float64    `yaml:"max"`
+	Active   *uint64     `yaml:"active"`
+	Inactive *uint64     `yaml:"inactive"`
 	UnitFrom *Lookup     `yaml:"unit_from"`
+}
+
+// Register is where a point stands in one device, as its installer read it in
+// the manual, for a point that the profile leaves open. What it states replaces
+// what the profile has.
+type Register struct {
+	Space     string     `yaml:"space"`
+	Address   *uint32    `yaml:"address"`
+	Type      string     `yaml:"type"`
+	Order     string     `yaml:"order"`
+	Swap      bool       `yaml:"swap"`
+	Bits      uint64     `yaml:"bits"`
+	Unit      point.Unit `yaml:"unit"`
+	Scale     float64    `yaml:"scale"`
+	Offset    float64    `yaml:"offset"`
+	Active    *uint64    `yaml:"active"`
+	Inactive  *uint64    `yaml:"inactive"`
+	Sentinels []uint64   `yaml:"sentinels"`
+	Min       *float64   `yaml:"min"`
+	Max       *float64   `yaml:"max"`
+	States    StateSet   `yaml:"states"`
 }
 
 // Names returns the names of the shipped profiles.
@@ -246,7 +369,7 @@ func expand(points []Point) []Point {
 			step := uint16(n * widths[p.Type])
 			one.Name = p.Name + strconv.Itoa(n+1)
 			one.Names = Bilingual{ZH: p.Names.ZH + strconv.Itoa(n+1), EN: p.Names.EN + " " + strconv.Itoa(n+1)}
-			one.Address += step
+			one.Address += uint32(step)
 			if p.Write != nil {
 				w := *p.Write
 				w.Address += step

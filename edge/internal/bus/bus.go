@@ -63,10 +63,18 @@ type Options struct {
 	Beat func()
 }
 
-// Timing is a device's own pace; zero means the bus's.
+// Timing is how one device wants to be spoken to; zero means as the bus does.
 type Timing struct {
 	Timeout time.Duration
 	Gap     time.Duration
+	// Wake is sent before each request, and WakePause waited after it.
+	Wake      []byte
+	WakePause time.Duration
+	// Mode is the device's own line setting, on a local port.
+	Mode Mode
+	// Reveal is how many bytes of a frame a trace may show; 0: all. It keeps card
+	// numbers and keys out of it.
+	Reveal int
 }
 
 // Bus is one physical link and the devices on it.

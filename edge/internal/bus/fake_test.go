@@ -28,6 +28,8 @@ type fakeLine struct {
 	at      time.Time
 }
 
+func (l *fakeLine) configure(Mode) error { return nil }
+
 func (l *fakeLine) open(context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

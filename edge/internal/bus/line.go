@@ -11,6 +11,9 @@ type line interface {
 	// open connects; it returns within a few seconds or when ctx ends.
 	open(ctx context.Context) error
 	isOpen() bool
+	// configure sets how characters look from now on. It is called only while the
+	// line is silent, and only for a local port.
+	configure(Mode) error
 	// send writes tx whole.
 	send(tx []byte) error
 	// receive waits for bytes until a moment; 0 and nil mean that it passed, or

@@ -19,22 +19,29 @@ type serialLine struct {
 }
 
 func (l *serialLine) open(context.Context) error {
-	mode := serial.Mode{BaudRate: l.link.Baud, DataBits: 8, Parity: serial.NoParity, StopBits: serial.OneStopBit}
-	switch l.link.Parity {
-	case ParityEven:
-		mode.Parity = serial.EvenParity
-	case ParityOdd:
-		mode.Parity = serial.OddParity
-	}
-	if l.link.StopBits == 2 {
-		mode.StopBits = serial.TwoStopBits
-	}
-	port, err := serial.Open(l.link.Address, &mode)
+	port, err := serial.Open(l.link.Address, l.link.Mode.port())
 	if err != nil {
 		return err
 	}
 	l.port = port
 	return nil
+}
+
+func (l *serialLine) configure(m Mode) error { return l.port.SetMode(m.port()) }
+
+// port is the mode in the library's words.
+func (m Mode) port() *serial.Mode {
+	mode := &serial.Mode{BaudRate: m.Baud, DataBits: 8, Parity: serial.NoParity, StopBits: serial.OneStopBit}
+	switch m.Parity {
+	case ParityEven:
+		mode.Parity = serial.EvenParity
+	case ParityOdd:
+		mode.Parity = serial.OddParity
+	}
+	if m.StopBits == 2 {
+		mode.StopBits = serial.TwoStopBits
+	}
+	return mode
 }
 
 func (l *serialLine) isOpen() bool { return l.port != nil }

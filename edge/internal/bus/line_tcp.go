@@ -63,6 +63,9 @@ func (l *tcpLine) open(ctx context.Context) error {
 
 func (l *tcpLine) isOpen() bool { return l.conn != nil }
 
+// configure is the serial server's own business.
+func (l *tcpLine) configure(Mode) error { return nil }
+
 func (l *tcpLine) send(tx []byte) error {
 	_, err := l.conn.Write(tx)
 	return err

@@ -25,15 +25,21 @@ const (
 	ParityOdd  Parity = "odd"
 )
 
-// Link is a parsed link address.
-type Link struct {
-	Serial  bool
-	Address string // device path, or host:port
+// Mode is how characters look on a line; the zero Mode is the link's own.
+type Mode struct {
 	// Baud is the line speed. On a TCP link it is what stands behind the serial
 	// server, for gap and budget; 0 if nobody said.
 	Baud     int
 	Parity   Parity
 	StopBits int
+}
+
+// Link is a parsed link address.
+type Link struct {
+	Serial  bool
+	Listen  bool   // the serial server dials in
+	Address string // device path, or host:port
+	Mode
 }
 
 // String returns the part of a link a person recognises it by.
@@ -51,7 +57,7 @@ func ParseLink(s string) (Link, error) {
 	if err != nil {
 		return Link{}, fmt.Errorf("%w %q: what stands behind '?' is not key=value&key=value", ErrLink, s)
 	}
-	l := Link{Parity: ParityNone, StopBits: 1}
+	l := Link{Mode: Mode{Parity: ParityNone, StopBits: 1}}
 	var errs []error
 	switch {
 	case strings.HasPrefix(address, "serial:"):
@@ -110,13 +116,18 @@ func (l *Link) set(key, value string) error {
 
 // charTime is how long n characters take on the line: a start bit, 8 data
 // bits, parity, stop bits. Nothing is known of a TCP link without a baud rate.
-func (l Link) charTime(n int) time.Duration {
-	if l.Baud == 0 {
+func (m Mode) charTime(n int) time.Duration {
+	if m.Baud == 0 {
 		return 0
 	}
-	bits := 1 + 8 + l.StopBits
-	if l.Parity != ParityNone {
+	return time.Duration(n) * time.Duration(m.bits()) * time.Second / time.Duration(m.Baud)
+}
+
+// bits is how many of them a character takes.
+func (m Mode) bits() int {
+	bits := 1 + 8 + m.StopBits
+	if m.Parity != ParityNone && m.Parity != "" {
 		bits++
 	}
-	return time.Duration(n) * time.Duration(bits) * time.Second / time.Duration(l.Baud)
+	return bits
 }

@@ -10,11 +10,11 @@ import (
 
 func TestParseLink(t *testing.T) {
 	good := map[string]Link{
-		"serial:/dev/ttyS1": {Serial: true, Address: "/dev/ttyS1", Baud: 9600, Parity: ParityNone, StopBits: 1},
-		"serial:/dev/ttyS1?baud=2400&parity=even&stop=2": {Serial: true, Address: "/dev/ttyS1", Baud: 2400, Parity: ParityEven, StopBits: 2},
-		"tcp://10.0.0.9:502":                             {Address: "10.0.0.9:502", Parity: ParityNone, StopBits: 1},
-		"tcp://[::1]:502":                                {Address: "[::1]:502", Parity: ParityNone, StopBits: 1},
-		"tcp://moxa:4001?baud=19200":                     {Address: "moxa:4001", Baud: 19200, Parity: ParityNone, StopBits: 1},
+		"serial:/dev/ttyS1": {Serial: true, Address: "/dev/ttyS1", Mode: Mode{Baud: 9600, Parity: ParityNone, StopBits: 1}},
+		"serial:/dev/ttyS1?baud=2400&parity=even&stop=2": {Serial: true, Address: "/dev/ttyS1", Mode: Mode{Baud: 2400, Parity: ParityEven, StopBits: 2}},
+		"tcp://10.0.0.9:502":                             {Address: "10.0.0.9:502", Mode: Mode{Parity: ParityNone, StopBits: 1}},
+		"tcp://[::1]:502":                                {Address: "[::1]:502", Mode: Mode{Parity: ParityNone, StopBits: 1}},
+		"tcp://moxa:4001?baud=19200":                     {Address: "moxa:4001", Mode: Mode{Baud: 19200, Parity: ParityNone, StopBits: 1}},
 	}
 	for s, want := range good {
 		if got, err := ParseLink(s); err != nil || got != want {

@@ -14,7 +14,9 @@ import (
 	"time"
 
 	"gatehouse/drivers"
+	"gatehouse/edge/internal/bus"
 	"gatehouse/edge/internal/rule"
+	profiles "gatehouse/firmware-profiles"
 	"gatehouse/firmware-profiles/strict"
 	"gatehouse/protocol/point"
 )
@@ -57,6 +59,15 @@ type Config struct {
 	Residents []Resident `yaml:"residents"`
 	Rules     Rules      `yaml:"rules"`
 	Notify    []Notifier `yaml:"notify"`
+	Cards     Cards      `yaml:"cards"`
+}
+
+// Cards says how credentials read at doors are hashed before anything else
+// sees them.
+type Cards struct {
+	// KeyFile holds the compound's secret, mode 0600, 32 bytes or more as text. All
+	// gateways of a compound share it: the same card is then the same hash.
+	KeyFile string `yaml:"key_file"`
 }
 
 // Gateway says which box this is and where it stands.
@@ -116,6 +127,38 @@ type Device struct {
 	Variant string                 `yaml:"variant"`
 	Poll    time.Duration          `yaml:"poll"` // default: the profile's
 	Points  map[string]DevicePoint `yaml:"points"`
+	// Meter is the 12-digit address of a DL/T 645 meter, or "any" for the only
+	// one on its line.
+	Meter string `yaml:"meter"`
+	// Serial is this device's own line setting, on a local port shared with
+	// devices of another; default: the bus's.
+	Serial *Serial `yaml:"serial"`
+	// Timeout and Gap default to the profile's, then the bus's.
+	Timeout time.Duration `yaml:"timeout"`
+	Gap     time.Duration `yaml:"gap"`
+	// KeyFile holds the secure-channel key of a door reader: 32 hexadecimal
+	// digits, mode 0600. Default: made when the reader is installed, and kept in
+	// the store's directory.
+	KeyFile string `yaml:"key_file"`
+	// ClearText lets a door reader report cards without a secure channel. Whoever
+	// cuts its wire can then read and forge them. Off by default.
+	ClearText bool `yaml:"allow_clear_text"`
+	// Confirmed is what an installer must sign for a profile that asks for it.
+	Confirmed *Confirmation `yaml:"confirmed"`
+}
+
+// Serial is how characters look on a line.
+type Serial struct {
+	Baud   int    `yaml:"baud"`
+	Parity string `yaml:"parity"` // none (default), even, odd
+	Stop   int    `yaml:"stop"`   // 1 (default), 2
+}
+
+// Confirmation says who answers for a register that no public source shows.
+type Confirmation struct {
+	By     string `yaml:"by"`
+	On     string `yaml:"on"`     // the day, 2026-11-23
+	Source string `yaml:"source"` // the manual and its page, or the reading that showed it
 }
 
 // DevicePoint is what a site says about one point of a device.
@@ -129,6 +172,8 @@ type DevicePoint struct {
 	// Pulse makes each command to an output a pulse that the module times
 	// itself; default: a level that stays until the next command.
 	Pulse time.Duration `yaml:"pulse"`
+	// Register says where the point stands, for a profile that leaves it open.
+	Register *profiles.Register `yaml:"register"`
 }
 
 // Camera, Resident and Notifier are read and checked; the parts of the daemon
@@ -180,6 +225,7 @@ type Plan struct {
 	Config   Config
 	Location *time.Location
 	Secret   string // content of cloud.secret_file
+	CardKey  string // content of cards.key_file
 	Buses    []BusPlan
 	Points   map[point.ID]*rule.PointInfo
 	Rules    []rule.Bound
@@ -194,13 +240,9 @@ type BusPlan struct {
 
 // DevicePlan is one device, compiled from its profile.
 type DevicePlan struct {
-	Driver string // key in drivers/all
-	Spec   drivers.Spec
-	Timing Timing
-}
-
-// Timing is what a profile says about a device's pace; zero means the bus default.
-type Timing struct {
-	Timeout time.Duration
-	Gap     time.Duration
+	Driver  string // key in drivers/all
+	Spec    drivers.Spec
+	Timing  bus.Timing    // zero fields mean the bus default
+	Offline time.Duration // silence after which its points are stale; 0: by their period
+	KeyFile string        // absolute; "": kept in the store's directory
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"gatehouse/drivers"
+	"gatehouse/edge/internal/bus"
 	"gatehouse/edge/internal/rule"
 	profiles "gatehouse/firmware-profiles"
 	"gatehouse/firmware-profiles/strict"
@@ -182,7 +183,7 @@ func (l *loader) device(key string, d *Device, p profiles.Profile, framing drive
 	for i, ps := range spec.Points {
 		l.plan.Points[ps.ID] = l.info(ps.ID, d, p.Points[i], overrides[p.Points[i].Name], p)
 	}
-	return DevicePlan{Driver: p.Driver, Spec: spec, Timing: Timing{Timeout: p.Timing.Timeout, Gap: p.Timing.Gap}}
+	return DevicePlan{Driver: p.Driver, Spec: spec, Timing: bus.Timing{Timeout: p.Timing.Timeout, Gap: p.Timing.Gap}}
 }
 
 // override checks one point of the site against the profile's.

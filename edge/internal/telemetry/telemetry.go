@@ -49,7 +49,7 @@ type Options struct {
 }
 
 // private are the roles from which one could read who is where and when.
-var private = map[point.Role]bool{"motion": true, "door_contact": true, "card": true, "water_volume": true}
+var private = map[point.Role]bool{"motion": true, "door_contact": true, "card": true, "keypad": true, "water_volume": true}
 
 const (
 	maxRows    = 120       // of one device; then it is flushed early
