@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"gatehouse/drivers"
+	"gatehouse/drivers/internal/scale"
 	"gatehouse/protocol/point"
 )
 
@@ -77,7 +78,7 @@ func extract(v, mask uint64) uint64 {
 type reader struct {
 	id      point.ID
 	value   field
-	scaling scaling
+	scaling scale.Linear
 	special *special // never nil
 	kind    point.Kind
 	numeric byte  // 'u', 's' or 'f'
@@ -118,7 +119,7 @@ func newReader(spec drivers.Spec, p *drivers.PointSpec, sources []source, plain 
 		invert:  p.Invert,
 		high:    role.Safety,
 		low:     role.Safety && role.Low,
-		scaling: newScaling(p.Scale, p.Offset),
+		scaling: scale.New(p.Scale, p.Offset),
 		special: plain,
 	}
 	if p.Bits != 0 {
@@ -231,14 +232,14 @@ func (r *reader) number(raw uint64) (float64, bool) {
 		}
 		power = n
 	}
-	x = r.scaling.apply(x, int(power), digits)
+	x = r.scaling.Apply(x, int(power), digits)
 	if r.special.factor != nil {
 		f, ok := r.special.factor.number()
 		if !ok {
 			return 0, false
 		}
 		if f != 1 {
-			x = round(x*f, 12)
+			x = scale.Round(x*f, 12)
 		}
 	}
 	return x, !math.IsInf(x, 0)
