@@ -148,7 +148,7 @@ func attach(b *bus.Bus, dp config.DevicePlan, log *slog.Logger) error {
 		return fmt.Errorf("no driver %q", dp.Driver)
 	}
 	d, err := factory(dp.Spec, drivers.Deps{
-		Link: b.Link(dp.Timing), Log: log.With("device", dp.Spec.Device), Now: time.Now,
+		Link: b.Link(dp.Spec.Device, dp.Timing), Log: log.With("device", dp.Spec.Device), Now: time.Now,
 	})
 	if err != nil {
 		return err

@@ -55,7 +55,7 @@ func ready(t testing.TB) (*Bus, *job) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := modbus.New(meter("m", 1, 20, drivers.TCP), drivers.Deps{Link: b.Link(Timing{})})
+	d, err := modbus.New(meter("m", 1, 20, drivers.TCP), drivers.Deps{Link: b.Link("m", Timing{})})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func BenchmarkFleet(b *testing.B) {
 		}
 		for n := range devices {
 			id := fmt.Sprintf("d%d-%d", l, n)
-			d, err := modbus.New(meter(id, n+1, 20, drivers.TCP), drivers.Deps{Link: bus.Link(Timing{})})
+			d, err := modbus.New(meter(id, n+1, 20, drivers.TCP), drivers.Deps{Link: bus.Link(id, Timing{})})
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -17,29 +18,30 @@ const (
 // standardBauds are the speeds a person can choose from.
 var standardBauds = []int{1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200}
 
+// modeSwitch is what it takes to change how characters look on a line: the
+// driver waits until all is sent, and other devices until they are lost.
+const modeSwitch = 10 * time.Millisecond
+
 // Budget says how much of the line's time the poll plan needs.
 type Budget struct {
 	Ratio    float64 // 1 is all of it; above 1 the plan does not fit
 	Critical float64 // what life safety alone needs; above 1 nothing else is ever asked
+	Jobs     int     // requests, or inseparable few, of the plan
 	Baud     int     // the speed it was computed for; 0: none, a Modbus TCP endpoint
 	Fits     int     // the lowest standard speed at which the plan fits; 0: none, or no speed to choose
 }
 
 // Budget computes the plan's need from the attached devices.
 func (b *Bus) Budget() Budget {
-	link := b.link
+	budget := Budget{Jobs: len(b.jobs)}
 	if b.opts.Framing == drivers.TCP {
-		all, critical := b.share(link, tcpTurnaround)
-		return Budget{Ratio: all, Critical: critical}
+		budget.Ratio, budget.Critical = b.share(0, tcpTurnaround)
+		return budget
 	}
-	if link.Baud == 0 {
-		link.Baud = 9600
-	}
-	all, critical := b.share(link, serialTurnaround)
-	budget := Budget{Ratio: all, Critical: critical, Baud: link.Baud}
+	budget.Baud = cmp.Or(b.link.Baud, assumedBaud)
+	budget.Ratio, budget.Critical = b.share(budget.Baud, serialTurnaround)
 	for _, baud := range standardBauds {
-		link.Baud = baud
-		if all, _ := b.share(link, serialTurnaround); all <= 1 {
+		if all, _ := b.share(baud, serialTurnaround); all <= 1 {
 			budget.Fits = baud
 			break
 		}
@@ -47,20 +49,50 @@ func (b *Bus) Budget() Budget {
 	return budget
 }
 
-// share sums what each job takes of its period, and each life-safety job.
-func (b *Bus) share(link Link, turnaround time.Duration) (all, critical float64) {
-	gap := b.opts.Gap
-	if link.Baud != b.link.Baud && gap > 0 {
-		gap = frameGap(link)
-	}
+// share sums what each job takes of its period, and each life-safety job, with
+// the line at a speed; devices with a mode of their own keep it.
+func (b *Bus) share(baud int, turnaround time.Duration) (all, critical float64) {
 	for _, j := range b.jobs {
-		part := float64(link.charTime(j.size)+turnaround+gap) / float64(j.every)
+		mode, gap, extra := j.dev.timing.Mode, j.dev.timing.Gap, time.Duration(0)
+		switch {
+		case mode != b.link.Mode:
+			extra = 2 * modeSwitch // there and back
+		case baud != 0 && mode.Baud != baud:
+			mode.Baud = baud
+			if gap > 0 && b.link.Baud != 0 {
+				gap = frameGap(mode)
+			}
+		}
+		if n := len(j.dev.timing.Wake); n > 0 {
+			extra += mode.charTime(n) + j.dev.timing.WakePause
+		}
+		part := float64(mode.charTime(j.size)+turnaround+gap+extra) / float64(j.every)
 		all += part
 		if j.critical {
 			critical += part
 		}
 	}
 	return all, critical
+}
+
+// Warning says in one sentence what does not fit, with the numbers, and what to
+// do; it is empty if the plan fits.
+func (b *Bus) Warning() (what, hint string) {
+	budget := b.Budget()
+	percent := func(ratio float64) string { return fmt.Sprintf("%.0f %%", 100*ratio) }
+	at := ""
+	if budget.Baud > 0 {
+		at = fmt.Sprintf(" at %d baud", budget.Baud)
+	}
+	switch {
+	case budget.Critical > 1:
+		return fmt.Sprintf("life safety alone needs %s of the line's time%s (%d requests): nothing else is polled, and a device that fell silent is not asked again",
+			percent(budget.Critical), at, budget.Jobs), budget.hint()
+	case budget.Ratio > 1:
+		return fmt.Sprintf("the poll plan needs %s of the line's time%s (%d requests; life safety %s): what is not life safety is polled less often than it should",
+			percent(budget.Ratio), at, budget.Jobs, percent(budget.Critical)), budget.hint()
+	}
+	return "", ""
 }
 
 func (b Budget) hint() string {

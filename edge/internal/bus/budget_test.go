@@ -22,6 +22,7 @@ func TestBudget(t *testing.T) {
 		for range jobs {
 			d.jobs = append(d.jobs, drivers.Job{Every: time.Second, TxBytes: 8, RxBytes: 45})
 		}
+		b.Link("d", Timing{})
 		if err := b.Attach("d", d); err != nil {
 			t.Fatal(err)
 		}
@@ -52,8 +53,8 @@ func TestLifeSafetyThatFillsTheLineAloneIsSaidAtStart(t *testing.T) {
 		want             string
 	}{
 		{12, 0, ""},
-		{12, 5, "the poll plan does not fit the line"},
-		{14, 0, "life safety alone does not fit the line"},
+		{12, 5, "the poll plan needs"},
+		{14, 0, "life safety alone needs"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, Options{})
@@ -61,6 +62,7 @@ func TestLifeSafetyThatFillsTheLineAloneIsSaidAtStart(t *testing.T) {
 			for i := range tt.critical + tt.others {
 				d.jobs = append(d.jobs, drivers.Job{Every: time.Second, Critical: i < tt.critical, TxBytes: 8, RxBytes: 45})
 			}
+			r.Link("d", Timing{})
 			if err := r.Attach("d", d); err != nil {
 				t.Fatal(err)
 			}
@@ -79,6 +81,7 @@ func TestADeviceThatCannotBeAttachedLeavesNoSeries(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	b.Link("d", Timing{})
 	if err := b.Attach("d", &fakeDriver{jobs: make([]drivers.Job, 1)}); err == nil {
 		t.Error("a job without a period was attached")
 	}

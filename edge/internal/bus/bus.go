@@ -24,11 +24,11 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -83,14 +83,19 @@ type Bus struct {
 	link    Link
 	line    line
 	metrics *metrics
-	writes  chan writeRequest
+	orders  chan order
+	trace   trace
 	ended   chan struct{} // closed when Run is about to return
 	up      atomic.Bool
 
 	// All below belongs to the goroutine of Run.
-	devices   []*device
+	linked    []*device // those that were given a link
+	devices   []*device // those that are attached
 	jobs      []*job
-	current   *device // whose request is in flight
+	source    drivers.Source // the one device that talks unasked, or nil
+	heard     window         // what it said so far
+	mode      Mode           // of the line now
+	received  int            // bytes that came since the last request
 	batch     []point.Reading
 	collect   func(point.Reading)
 	rx        [rxSize]byte
@@ -124,8 +129,9 @@ func New(opts Options) (*Bus, error) {
 		opts:    opts,
 		link:    link,
 		metrics: m,
-		writes:  make(chan writeRequest, 16),
+		orders:  make(chan order, 16),
 		ended:   make(chan struct{}),
+		mode:    link.Mode,
 		cycle:   max(time.Second, 4*opts.Timeout),
 	}
 	if link.Serial {
@@ -160,13 +166,10 @@ func (o *Options) complete(link Link) error {
 		errs = append(errs, fmt.Errorf("framing %q: want rtu or tcp", o.Framing))
 	}
 	if o.Timeout == 0 {
-		o.Timeout = time.Second
-		if link.Baud > 0 && link.Baud < 4800 {
-			o.Timeout = 2 * time.Second
-		}
+		o.Timeout = defaultTimeout(link, o.Framing)
 	}
 	if o.Gap == 0 && o.Framing == drivers.RTU {
-		o.Gap = frameGap(link)
+		o.Gap = frameGap(link.Mode)
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -180,49 +183,102 @@ func (o *Options) complete(link Link) error {
 	return errors.Join(errs...)
 }
 
-// frameGap is the silence between RTU frames: 3.5 characters of 11 bits, and
-// 1.75 ms above 19200 baud (MODBUS over Serial Line V1.02, 2.5.1.1).
-func frameGap(link Link) time.Duration {
-	baud := link.Baud
-	if baud == 0 {
-		baud = 9600 // behind a serial server, as most are
+// Defaults of a bus that nobody said more about.
+const (
+	assumedBaud    = 9600                   // behind a serial server, as most are
+	thinkTime      = 200 * time.Millisecond // what a serial slave may take before it begins to answer
+	networkTimeout = time.Second
+	longestFrame   = 256 // bytes of the longest Modbus RTU frame, MODBUS over Serial Line V1.02, 2.5.1.1
+	fastBaud       = 19200
+	fastGap        = 1750 * time.Microsecond
+)
+
+// defaultTimeout outlasts the longest reply.
+func defaultTimeout(link Link, framing drivers.Framing) time.Duration {
+	if framing == drivers.TCP {
+		return networkTimeout
 	}
-	if baud > 19200 {
-		return 1750 * time.Microsecond
+	mode := link.Mode
+	mode.Baud = cmp.Or(mode.Baud, assumedBaud)
+	timeout := thinkTime + mode.charTime(longestFrame)
+	if !link.Serial {
+		timeout += networkTimeout
 	}
-	return 7 * 11 * time.Second / 2 / time.Duration(baud)
+	return timeout.Round(time.Millisecond)
+}
+
+// frameGap is the silence between RTU frames: 3.5 characters, and 1.75 ms above
+// 19200 baud (MODBUS over Serial Line V1.02, 2.5.1.1).
+func frameGap(mode Mode) time.Duration {
+	mode.Baud = cmp.Or(mode.Baud, assumedBaud)
+	if mode.Baud > fastBaud {
+		return fastGap
+	}
+	return mode.charTime(7) / 2
 }
 
 // Link returns what the factory of one device's driver gets. It must not be
 // called once Run was.
-func (b *Bus) Link(t Timing) drivers.Link {
+func (b *Bus) Link(id string, t Timing) drivers.Link {
+	own := b.link
+	if t.Mode != (Mode{}) && b.link.Serial {
+		own.Mode = t.Mode
+	}
 	if t.Timeout == 0 {
 		t.Timeout = b.opts.Timeout
+		if own.Mode != b.link.Mode {
+			t.Timeout = max(t.Timeout, defaultTimeout(own, b.opts.Framing))
+		}
 	}
 	if t.Gap == 0 {
 		t.Gap = b.opts.Gap
+		if own.Mode != b.link.Mode {
+			t.Gap = max(t.Gap, frameGap(own.Mode))
+		}
 	}
+	t.Mode = own.Mode
 	b.cycle = max(b.cycle, 4*t.Timeout)
-	return &deviceLink{bus: b, timing: t}
+	dev := &device{id: id, timing: t}
+	b.linked = append(b.linked, dev)
+	return &deviceLink{bus: b, dev: dev}
+}
+
+// find returns the device of that id, or nil.
+func find(devices []*device, id string) *device {
+	for _, dev := range devices {
+		if dev.id == id {
+			return dev
+		}
+	}
+	return nil
 }
 
 // Attach puts a device on the bus. It must not be called once Run was.
 func (b *Bus) Attach(id string, d drivers.Driver) error {
-	if slices.ContainsFunc(b.devices, func(other *device) bool { return other.id == id }) {
+	dev := find(b.linked, id)
+	switch {
+	case dev == nil:
+		return fmt.Errorf("bus %s: device %s was given no link", b.opts.ID, id)
+	case dev.driver != nil:
 		return fmt.Errorf("bus %s: device %s is attached twice", b.opts.ID, id)
 	}
-	dev := &device{id: id, driver: d}
-	dev.writer, _ = d.(drivers.Writer)
+	source, talks := d.(drivers.Source)
+	if (talks || b.source != nil) && len(b.devices) > 0 {
+		return fmt.Errorf("bus %s: device %s talks unasked or shares the line with one that does: such a device needs a bus of its own", b.opts.ID, id)
+	}
+	var jobs []*job
 	for i, spec := range d.Jobs() {
 		if spec.Every <= 0 {
 			return fmt.Errorf("bus %s: device %s: job %d has no period", b.opts.ID, id, i)
 		}
 		j := &job{dev: dev, index: i, every: spec.Every, critical: spec.Critical, size: spec.TxBytes + spec.RxBytes}
-		dev.jobs = append(dev.jobs, j)
+		jobs = append(jobs, j)
 	}
-	dev.metrics = b.metrics.device(id)
+	dev.driver, dev.metrics, b.source = d, b.metrics.device(id), source
+	dev.writer, _ = d.(drivers.Writer)
 	b.devices = append(b.devices, dev)
-	b.jobs = append(b.jobs, dev.jobs...)
+	dev.jobs = jobs
+	b.jobs = append(b.jobs, jobs...)
 	return nil
 }
 
@@ -260,23 +316,17 @@ func (b *Bus) start() {
 		j.due = b.gridBefore(now, j.every)
 	}
 	b.timer = time.NewTimer(0)
-	budget := b.Budget()
-	b.metrics.budget.Set(budget.Ratio)
-	switch {
-	case budget.Critical > 1:
-		b.opts.Log.Warn("life safety alone does not fit the line: nothing else is polled, and a device that fell silent is not asked again",
-			"link", b.link.String(), "budget", budget.Ratio, "life_safety", budget.Critical, "hint", budget.hint())
-	case budget.Ratio > 1:
-		b.opts.Log.Warn("the poll plan does not fit the line", "link", b.link.String(),
-			"budget", budget.Ratio, "hint", budget.hint())
+	b.metrics.budget.Set(b.Budget().Ratio)
+	if what, hint := b.Warning(); what != "" {
+		b.opts.Log.Warn(what, "link", b.link.String(), "hint", hint)
 	}
 }
 
 // step does the one most urgent thing.
 func (b *Bus) step(ctx context.Context) {
 	select {
-	case w := <-b.writes:
-		b.write(ctx, w)
+	case o := <-b.orders:
+		b.obey(ctx, o)
 		return
 	default:
 	}
@@ -287,6 +337,10 @@ func (b *Bus) step(ctx context.Context) {
 			return
 		}
 		b.connect(ctx)
+		return
+	}
+	if b.source != nil {
+		b.listen(ctx)
 		return
 	}
 	task, wake := b.pick(now)
@@ -323,8 +377,8 @@ func (b *Bus) wait(ctx context.Context, now, until time.Time) {
 	b.timer.Reset(min(until.Sub(now), patience))
 	select {
 	case <-ctx.Done():
-	case w := <-b.writes:
-		b.write(ctx, w)
+	case o := <-b.orders:
+		b.obey(ctx, o)
 	case <-b.timer.C:
 	}
 	b.opts.Beat()

@@ -52,7 +52,7 @@ func (b *Bus) connect(ctx context.Context) {
 				"attempts", b.redial.failures, "away", now.Sub(b.redial.since).Round(time.Millisecond))
 		}
 		b.redial = redial{}
-		b.lastByte = now
+		b.lastByte, b.mode = now, b.link.Mode
 	case ctx.Err() != nil:
 	default:
 		b.redial.after(now)

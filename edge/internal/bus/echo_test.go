@@ -20,7 +20,7 @@ func relayBoard(t *testing.T, r *rig, unit int) {
 	d, err := modbus.New(drivers.Spec{Device: id, Framing: drivers.RTU, Address: unit, Every: time.Second, Points: []drivers.PointSpec{
 		{ID: point.MakeID(id, "relay"), Kind: point.Bool, Write: &drivers.Output{At: drivers.Item{Space: "coil", Address: 1}}},
 		{ID: point.MakeID(id, "in"), Kind: point.Number, At: drivers.Item{Space: "holding"}},
-	}}, drivers.Deps{Link: r.Link(Timing{})})
+	}}, drivers.Deps{Link: r.Link(id, Timing{})})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,31 +25,44 @@ var (
 
 // deviceLink is the bus as one device's driver sees it.
 type deviceLink struct {
-	bus    *Bus
-	timing Timing
+	bus *Bus
+	dev *device
 }
 
 // Exchange sends tx and returns the one frame that f accepts.
 func (l *deviceLink) Exchange(ctx context.Context, tx []byte, f drivers.Framer) ([]byte, error) {
-	return l.bus.exchange(ctx, tx, f, l.timing)
+	return l.bus.exchange(ctx, tx, f, l.dev)
 }
 
-func (b *Bus) exchange(ctx context.Context, tx []byte, f drivers.Framer, t Timing) ([]byte, error) {
+func (b *Bus) exchange(ctx context.Context, tx []byte, f drivers.Framer, dev *device) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	if !b.line.isOpen() {
 		return nil, drivers.ErrLinkDown
 	}
-	if err := b.prepare(t.Gap); err != nil {
+	if len(tx) == 0 {
+		return b.hear(ctx, f, dev)
+	}
+	begun := b.opts.Now()
+	reply, err := b.ask(ctx, tx, f, dev)
+	b.lastByte = b.opts.Now()
+	b.metrics.busy.Add(b.lastByte.Sub(begun).Seconds())
+	b.opts.Beat()
+	return reply, err
+}
+
+// ask is one request and the wait for its reply.
+func (b *Bus) ask(ctx context.Context, tx []byte, f drivers.Framer, dev *device) ([]byte, error) {
+	if err := b.prepare(dev); err != nil {
 		return nil, b.broken(err)
 	}
-	if err := b.line.send(tx); err != nil {
+	if err := b.say(dev, tx); err != nil {
 		return nil, b.broken(err)
 	}
 	b.opts.Beat() // the gap before and the wait behind are each long enough
-	sent := b.opts.Now().Add(b.link.charTime(len(tx)))
-	deadline, hurried := sent.Add(t.Timeout), false
+	sent := b.opts.Now().Add(b.mode.charTime(len(tx)))
+	deadline, hurried := sent.Add(dev.timing.Timeout), false
 	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
 		deadline, hurried = d, true
 	}
@@ -57,23 +70,63 @@ func (b *Bus) exchange(ctx context.Context, tx []byte, f drivers.Framer, t Timin
 	if hurried && errors.Is(err, drivers.ErrNoReply) {
 		err = context.DeadlineExceeded // the caller's patience ended, not the device's time
 	}
-	b.lastByte = b.opts.Now()
-	b.opts.Beat()
 	if err != nil {
-		b.unanswered(sent, t.Timeout, errors.Is(err, drivers.ErrDamaged))
+		b.unanswered(sent, dev, errors.Is(err, drivers.ErrDamaged))
+	}
+	if b.trace.on.Load() {
+		b.tracedReply(dev, reply, err)
 	}
 	return reply, err
 }
 
-// prepare keeps the silence between frames and drops what arrived unasked.
-func (b *Bus) prepare(gap time.Duration) error {
+// tracedReply notes a reply, or all that came instead of one.
+func (b *Bus) tracedReply(dev *device, reply []byte, err error) {
+	if err != nil {
+		b.traced(dev, false, b.rx[:b.received], err.Error())
+		return
+	}
+	b.traced(dev, false, reply, "")
+}
+
+// say puts bytes on the line.
+func (b *Bus) say(dev *device, tx []byte) error {
+	if err := b.line.send(tx); err != nil {
+		return err
+	}
+	b.metrics.sent.Add(float64(len(tx)))
+	b.traced(dev, true, tx, "")
+	return nil
+}
+
+// prepare keeps the silence between frames, sets the device's own line mode,
+// drops what arrived unasked and wakes the device.
+func (b *Bus) prepare(dev *device) error {
 	if b.opts.Framing == drivers.TCP {
 		return nil // the transaction id tells replies apart
+	}
+	gap := dev.timing.Gap
+	if b.link.Serial && dev.timing.Mode != b.mode {
+		gap = max(gap, frameGap(b.mode)) // the others must hear that the last frame has ended
 	}
 	if rest := gap - b.opts.Now().Sub(b.lastByte); rest > 0 {
 		time.Sleep(min(rest, gap))
 	}
+	if b.link.Serial && dev.timing.Mode != b.mode {
+		if err := b.line.configure(dev.timing.Mode); err != nil {
+			return err
+		}
+		b.mode = dev.timing.Mode
+	}
 	n, err := b.line.discard()
+	b.foreign(n)
+	if err != nil || len(dev.timing.Wake) == 0 {
+		return err
+	}
+	if err := b.say(dev, dev.timing.Wake); err != nil {
+		return err
+	}
+	time.Sleep(b.mode.charTime(len(dev.timing.Wake)) + dev.timing.WakePause)
+	n, err = b.line.discard()
 	b.foreign(n)
 	return err
 }
@@ -89,6 +142,7 @@ type window struct {
 // await reads until f accepts a frame, or the deadline is past.
 func (b *Bus) await(ctx context.Context, tx []byte, f drivers.Framer, deadline time.Time) ([]byte, error) {
 	w := window{tx: tx}
+	b.received = 0
 	until := deadline
 	for {
 		if w.end == len(b.rx) {
@@ -102,8 +156,10 @@ func (b *Bus) await(ctx context.Context, tx []byte, f drivers.Framer, deadline t
 			return nil, b.broken(err)
 		}
 		w.end += n
+		b.received = w.end
+		b.metrics.received.Add(float64(n))
 		reply := b.scan(&w, f)
-		b.listen(&w, f, reply)
+		b.notice(&w, f, reply)
 		if reply != nil {
 			return reply, nil
 		}
@@ -145,22 +201,24 @@ func (b *Bus) scan(w *window, f drivers.Framer) []byte {
 			return nil
 		default:
 			reply := b.rx[w.start : w.end+need]
-			if b.echo && !w.skipped && bytes.Equal(reply, w.tx) {
+			if b.echo && !w.skipped && len(w.tx) > 0 && bytes.Equal(reply, w.tx) {
 				w.skipped = true // our own voice: the device has not spoken yet
 				w.start += len(reply)
 				b.foreign(len(reply))
 				continue
 			}
-			b.foreign(-need)
+			if w.tx != nil {
+				b.foreign(-need) // a device that talks unasked may have begun its next frame
+			}
 			return reply
 		}
 	}
 	return nil
 }
 
-// listen learns whether the line plays back what is sent on it. Only a request
+// notice learns whether the line plays back what is sent on it. Only a request
 // that cannot be its own reply tells.
-func (b *Bus) listen(w *window, f drivers.Framer, reply []byte) {
+func (b *Bus) notice(w *window, f drivers.Framer, reply []byte) {
 	if b.opts.Framing == drivers.TCP {
 		return
 	}
@@ -200,18 +258,18 @@ func (b *Bus) late(w *window, f drivers.Framer) ([]byte, error) {
 
 // unanswered keeps the device from being asked again while its reply may
 // still be on the way. Transaction ids make that needless.
-func (b *Bus) unanswered(sent time.Time, timeout time.Duration, spoilt bool) {
-	if b.opts.Framing == drivers.TCP || b.current == nil {
+func (b *Bus) unanswered(sent time.Time, dev *device, spoilt bool) {
+	if b.opts.Framing == drivers.TCP {
 		return
 	}
-	wait := 2 * timeout
+	wait := 2 * dev.timing.Timeout
 	switch {
-	case b.current.demoted:
-		wait = 4 * timeout
+	case dev.demoted:
+		wait = 4 * dev.timing.Timeout
 	case spoilt: // it came, most likely
-		wait = timeout
+		wait = dev.timing.Timeout
 	}
-	b.current.notBefore = sent.Add(wait)
+	dev.notBefore = sent.Add(wait)
 }
 
 // broken closes a link that cannot be used.

@@ -55,7 +55,7 @@ func overLine(t testing.TB, l line, now *time.Time) ([]byte, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return b.Link(Timing{}).Exchange(context.Background(), request, func(rx []byte) (int, error) {
+	return b.Link("x", Timing{}).Exchange(context.Background(), request, func(rx []byte) (int, error) {
 		need, err := f(rx)
 		if err != nil {
 			err = drivers.ErrForeign

@@ -178,8 +178,8 @@ func newRig(t *testing.T, opts Options) *rig {
 // device attaches a device with one job per period; a negative one is critical.
 func (r *rig) device(t *testing.T, number byte, periods ...time.Duration) *fakeDriver {
 	t.Helper()
-	d := &fakeDriver{number: number, link: r.Link(Timing{})}
 	id := string(rune('a' + number))
+	d := &fakeDriver{number: number, link: r.Link(id, Timing{})}
 	for i, every := range periods {
 		j := drivers.Job{Every: max(every, -every), Critical: every < 0, TxBytes: 8, RxBytes: 8}
 		j.Points = []point.ID{point.MakeID(id, string(rune('0'+i)))}

@@ -22,7 +22,7 @@ func gasModule(t *testing.T, r *rig) {
 			At: drivers.Item{Space: "holding", UnitPlus: i},
 		})
 	}
-	d, err := modbus.New(spec, drivers.Deps{Link: r.Link(Timing{})})
+	d, err := modbus.New(spec, drivers.Deps{Link: r.Link("m", Timing{})})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -166,7 +166,8 @@ func TestBusesShareTheMetricsOfOneRegistry(t *testing.T) {
 	})
 	for name, series := range map[string]int{
 		"gatehouse_polls_total": 2, "gatehouse_poll_errors_total": 12, "gatehouse_poll_seconds": 2,
-		"gatehouse_bus_up": 2, "gatehouse_bus_budget_ratio": 2, "gatehouse_device_up": 2,
+		"gatehouse_bus_up": 2, "gatehouse_device_poll_seconds": 2, "gatehouse_device_demotions_total": 2,
+		"gatehouse_bus_busy_seconds_total": 2, "gatehouse_bus_sent_bytes_total": 2, "gatehouse_bus_received_bytes_total": 2, "gatehouse_bus_budget_ratio": 2, "gatehouse_device_up": 2,
 		"gatehouse_bus_foreign_bytes_total": 2, "gatehouse_bus_connects_total": 2,
 	} {
 		if n, err := testutil.GatherAndCount(registry, name); err != nil || n != series {

@@ -95,6 +95,7 @@ func TestOptionsAreChecked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	b.Link("d", Timing{})
 	d := &fakeDriver{jobs: []drivers.Job{{}}}
 	if err := b.Attach("d", d); err == nil || !strings.Contains(err.Error(), "no period") {
 		t.Errorf("a job without a period: %v", err)

@@ -49,8 +49,11 @@ type metrics struct {
 	budget   prometheus.Gauge
 	foreign  prometheus.Counter
 	connects prometheus.Counter
+	busy     prometheus.Counter
+	sent     prometheus.Counter
+	received prometheus.Counter
 
-	polls, errors, deviceUp *prometheus.Desc
+	polls, errors, deviceUp, latency, demotions *prometheus.Desc
 
 	mu      sync.Mutex // guards devices
 	devices []*deviceMetrics
@@ -58,10 +61,12 @@ type metrics struct {
 
 // deviceMetrics of one device.
 type deviceMetrics struct {
-	id     string
-	polls  atomic.Uint64
-	errors [kinds]atomic.Uint64
-	up     atomic.Bool
+	id          string
+	polls       atomic.Uint64
+	errors      [kinds]atomic.Uint64
+	nanoseconds atomic.Uint64 // of all polls
+	demotions   atomic.Uint64
+	up          atomic.Bool
 }
 
 func newMetrics(reg prometheus.Registerer, bus string) (*metrics, error) {
@@ -70,9 +75,17 @@ func newMetrics(reg prometheus.Registerer, bus string) (*metrics, error) {
 		return prometheus.NewDesc(name, help, of, labels)
 	}
 	m := &metrics{
-		polls:    desc("gatehouse_polls_total", "Polls and probes done, whatever their outcome.", "device"),
-		errors:   desc("gatehouse_poll_errors_total", "Polls and probes that failed, by kind.", "device", "kind"),
-		deviceUp: desc("gatehouse_device_up", "1 if the device answers.", "device"),
+		polls:     desc("gatehouse_polls_total", "Polls and probes done, whatever their outcome.", "device"),
+		errors:    desc("gatehouse_poll_errors_total", "Polls and probes that failed, by kind.", "device", "kind"),
+		deviceUp:  desc("gatehouse_device_up", "1 if the device answers.", "device"),
+		latency:   desc("gatehouse_device_poll_seconds", "Time that the polls and probes of a device took.", "device"),
+		demotions: desc("gatehouse_device_demotions_total", "Times the device stopped answering.", "device"),
+		busy: prometheus.NewCounter(prometheus.CounterOpts{Name: "gatehouse_bus_busy_seconds_total",
+			Help: "Time in which an exchange kept the line; its rate is the share of the line in use.", ConstLabels: labels}),
+		sent: prometheus.NewCounter(prometheus.CounterOpts{Name: "gatehouse_bus_sent_bytes_total",
+			Help: "Bytes sent.", ConstLabels: labels}),
+		received: prometheus.NewCounter(prometheus.CounterOpts{Name: "gatehouse_bus_received_bytes_total",
+			Help: "Bytes received, those that belonged to no reply included.", ConstLabels: labels}),
 		foreign: prometheus.NewCounter(prometheus.CounterOpts{Name: "gatehouse_bus_foreign_bytes_total",
 			Help: "Bytes received that belonged to no reply: noise, late and foreign frames.", ConstLabels: labels}),
 		connects: prometheus.NewCounter(prometheus.CounterOpts{Name: "gatehouse_bus_connects_total",
@@ -93,7 +106,7 @@ func newMetrics(reg prometheus.Registerer, bus string) (*metrics, error) {
 
 // own are the metrics of the bus itself.
 func (m *metrics) own() []prometheus.Collector {
-	return []prometheus.Collector{m.seconds, m.up, m.budget, m.foreign, m.connects}
+	return []prometheus.Collector{m.seconds, m.up, m.budget, m.foreign, m.connects, m.busy, m.sent, m.received}
 }
 
 // Describe implements prometheus.Collector.
@@ -104,6 +117,8 @@ func (m *metrics) Describe(to chan<- *prometheus.Desc) {
 	to <- m.polls
 	to <- m.errors
 	to <- m.deviceUp
+	to <- m.latency
+	to <- m.demotions
 }
 
 // Collect implements prometheus.Collector.
@@ -118,7 +133,10 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 		if d.up.Load() {
 			up = 1
 		}
-		to <- prometheus.MustNewConstMetric(m.polls, prometheus.CounterValue, float64(d.polls.Load()), d.id)
+		polls := d.polls.Load()
+		to <- prometheus.MustNewConstMetric(m.polls, prometheus.CounterValue, float64(polls), d.id)
+		to <- prometheus.MustNewConstSummary(m.latency, polls, float64(d.nanoseconds.Load())/1e9, nil, d.id)
+		to <- prometheus.MustNewConstMetric(m.demotions, prometheus.CounterValue, float64(d.demotions.Load()), d.id)
 		to <- prometheus.MustNewConstMetric(m.deviceUp, prometheus.GaugeValue, up, d.id)
 		for k := range d.errors {
 			to <- prometheus.MustNewConstMetric(m.errors, prometheus.CounterValue, float64(d.errors[k].Load()), d.id, kindNames[k])

@@ -131,7 +131,7 @@ func start(t *testing.T, opts bus.Options, f *fixture) *bus.Bus {
 func attach(t *testing.T, b *bus.Bus, f *fixture) {
 	t.Helper()
 	for _, id := range f.order {
-		d, err := modbus.New(*f.devices[id], drivers.Deps{Link: b.Link(bus.Timing{})})
+		d, err := modbus.New(*f.devices[id], drivers.Deps{Link: b.Link(id, bus.Timing{})})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,7 +10,8 @@ import (
 // device is one slave and what is known of its health.
 type device struct {
 	id      string
-	driver  drivers.Driver
+	timing  Timing         // complete
+	driver  drivers.Driver // nil until it is attached
 	writer  drivers.Writer // nil if it cannot be commanded
 	jobs    []*job
 	metrics *deviceMetrics
@@ -190,6 +191,7 @@ func (b *Bus) demote(dev *device, now time.Time, err error) {
 	}
 	dev.demoted, dev.since, dev.up = true, now, false
 	dev.metrics.up.Store(false)
+	dev.metrics.demotions.Add(1)
 	if b.nextProbe.Before(now) {
 		b.nextProbe = now.Add(b.cycle)
 	}
