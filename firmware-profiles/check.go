@@ -3,41 +3,51 @@ package profiles
 import (
 	"fmt"
 	"maps"
-	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"gatehouse/firmware-profiles/strict"
 	"gatehouse/protocol/point"
 )
 
-// The closed lists of the schema.
+// The closed lists of the schema; those of the drivers are in ways.
 var (
-	// widths is how many addresses a value of each type takes.
-	widths  = map[string]int{"bit": 1, "u16": 1, "s16": 1, "u32": 2, "s32": 2, "f32": 2, "u64": 4, "s64": 4, "f64": 4}
-	types   = []string{"u16", "s16", "u32", "s32", "u64", "s64", "f32", "f64", "bit"}
-	spaces  = []string{"coil", "discrete", "holding", "input"}
 	orders  = []string{"HL", "LH"}
 	classes = []string{"normal", "warmup", "fault", "alarm"}
 	grades  = []string{"A", "B", "C"}
-	drivers = []string{"modbus"}
 	bauds   = []int{1200, 2400, 4800, 9600, 14400, 19200, 38400, 57600, 115200}
 	parity  = []string{"none", "even", "odd"}
 )
 
-// pulseStep is the unit in which modules time a pulse.
-const pulseStep = 100 * time.Millisecond
+// Bounds of time.
+const (
+	shortestPoll = 10 * time.Millisecond
+	pulseStep    = 100 * time.Millisecond // in which modules time a pulse
+	longestPause = 10 * time.Second       // within a command, and after a wake-up
+	longestWake  = 64                     // bytes
+)
 
 // checker adds to a Doc what is wrong in meaning.
 type checker struct {
 	*strict.Doc
 	p     *Profile
+	way   way
 	names map[string]bool // of expanded points
+	sound map[string]bool // points of which nothing is wrong so far
+	// stated drops findings on keys that the file does not have: they are echoes
+	// of what was found where it stands.
+	stated bool
+}
+
+// Fail records a finding, as strict.Doc has it.
+func (c checker) Fail(key, hint, what string, args ...any) {
+	if !c.stated || c.Has(key) {
+		c.Doc.Fail(key, hint, what, args...)
+	}
 }
 
 func (p *Profile) check(d *strict.Doc, fileName string) {
-	c := checker{Doc: d, p: p, names: make(map[string]bool)}
+	c := checker{Doc: d, p: p, way: wayOf(p.Driver), names: make(map[string]bool), sound: make(map[string]bool)}
 	if p.Model != fileName {
 		c.Fail("model", "name the file after the model", "is %q, but the file is named %q", p.Model, fileName)
 	}
@@ -49,36 +59,16 @@ func (p *Profile) check(d *strict.Doc, fileName string) {
 		}
 	}
 	oneOf(c, "grade", p.Grade, grades)
-	oneOf(c, "driver", p.Driver, drivers)
-	c.line("link", p.Link.Baud, p.Link.Parity, p.Link.Stop)
-	if a := p.Link.Address; a < 1 || a+p.Link.Addresses-1 > 247 {
-		c.Fail("link.address", "use the factory address, 1 to 247", "%d is no device address", a)
-	}
-	if p.Timing.Poll < pulseStep {
-		c.Fail("timing.poll", "give a period of 100ms or more", "is missing or too short")
-	}
-	if p.Timing.Timeout < 0 || p.Timing.Gap < 0 {
-		c.Fail("timing", "use positive durations", "is negative")
-	}
-	if p.Hole < 0 || p.Hole > 120 {
-		c.Fail("hole", "use 0 to 120", "%d addresses cannot be read over", p.Hole)
-	}
-	for i, pr := range p.Probes {
-		key := fmt.Sprintf("probes[%d]", i)
-		c.line(key, pr.Baud, pr.Parity, pr.Stop)
-		oneOf(c, key+".space", pr.Space, spaces)
-		if pr.Count < 1 || pr.Count > 125 || int(pr.Address)+pr.Count > 1<<16 {
-			c.Fail(key+".count", "read 1 to 125 registers", "%d cannot be read at once", pr.Count)
-		}
-	}
-	c.states()
-	if len(p.Points) == 0 {
-		c.Fail("points", "a profile without points measures nothing", "is missing")
-	}
-	for i := range p.Points {
-		c.point(fmt.Sprintf("points[%d]", i), &p.Points[i])
-	}
+	oneOf(c, "driver", p.Driver, driverNames())
+	c.link()
+	c.timing()
+	c.probes()
+	c.fingerprint()
+	c.frame()
+	c.states("states", p.States)
+	c.points()
 	c.references()
+	c.commands()
 	c.variants()
 }
 
@@ -87,6 +77,28 @@ func oneOf(c checker, key, value string, list []string) {
 		c.Fail(key, strict.OneOf("", list), "is missing")
 	} else if !slices.Contains(list, value) {
 		c.Fail(key, strict.OneOf(value, list), "unknown value %q", value)
+	}
+}
+
+func (c checker) link() {
+	l := c.p.Link
+	c.line("link", l.Baud, l.Parity, l.Stop)
+	switch own := c.way.addresses; {
+	case own == span{}:
+		if c.Has("link.address") {
+			c.Fail("link.address", "remove it", "a device of driver %s has none", c.way.name)
+		}
+	case !c.Has("link.address") || !own.has(int64(l.Address)) || !own.has(int64(l.Address)+int64(l.Addresses)-1):
+		c.Fail("link.address", fmt.Sprintf("use the factory address, %d to %d", own.first, own.last), "%d is no device address", l.Address)
+	}
+	if !c.way.registers && l.Addresses > 1 {
+		c.Fail("link.addresses", "remove it", "a device of driver %s has one at most", c.way.name)
+	}
+	switch {
+	case !c.way.registers && c.p.Hole != 0:
+		c.Fail("hole", "remove it", "driver %s reads no rows of addresses", c.way.name)
+	case c.p.Hole < 0 || c.p.Hole > 120:
+		c.Fail("hole", "use 0 to 120", "%d addresses cannot be read over", c.p.Hole)
 	}
 }
 
@@ -100,157 +112,114 @@ func (c checker) line(key string, baud int, par string, stop int) {
 	}
 }
 
-func (c checker) states() {
-	for table, set := range c.p.States {
-		seen := make(map[string]bool)
-		for _, code := range slices.Sorted(maps.Keys(set)) {
-			s := set[code]
-			key := fmt.Sprintf("states.%s.%d", table, code)
-			if !point.ValidName(s.Name) || seen[s.Name] {
-				c.Fail(key+".name", "use a name of its own, of letters, digits and '_'", "%q cannot name a state", s.Name)
+func (c checker) timing() {
+	t := c.p.Timing
+	if t.Poll < shortestPoll && !(c.p.Unasked() && !c.Has("timing.poll")) {
+		c.Fail("timing.poll", fmt.Sprintf("give a period of %v or more", shortestPoll), "is missing or too short")
+	}
+	if t.Timeout < 0 || t.Gap < 0 {
+		c.Fail("timing", "use positive durations", "is negative")
+	}
+	switch {
+	case t.Offline == 0 && c.p.Unasked():
+		c.Fail("timing.offline", "say how long it may be silent before something is wrong", "is missing: the device talks unasked")
+	case c.Has("timing.offline") && t.Offline <= t.Poll:
+		c.Fail("timing.offline", "give more than one poll, best three", "%v is not longer than the poll", t.Offline)
+	}
+	w := t.Wake
+	switch {
+	case w == nil:
+	case c.way.name == "osdp" || c.p.Unasked():
+		c.Fail("timing.wake", "remove it", "nothing wakes such a device")
+	case len(w.Bytes) == 0 || len(w.Bytes) > longestWake:
+		c.Fail("timing.wake.bytes", fmt.Sprintf("write 1 to %d bytes, as in FE FE", longestWake), "%d bytes wake nothing", len(w.Bytes))
+	case w.Pause < 0 || w.Pause > time.Second:
+		c.Fail("timing.wake.pause", "use 0s to 1s", "%v is out of range", w.Pause)
+	}
+}
+
+// probes checks them: of a driver that reads no registers only the line counts,
+// its own question finds the device.
+func (c checker) probes() {
+	for i, pr := range c.p.Probes {
+		key := fmt.Sprintf("probes[%d]", i)
+		c.line(key, pr.Baud, pr.Parity, pr.Stop)
+		if !c.way.registers {
+			for _, part := range []string{".space", ".address", ".count"} {
+				if c.Has(key + part) {
+					c.Fail(key+part, "remove it", "driver %s has a question of its own", c.way.name)
+				}
 			}
-			seen[s.Name] = true
-			oneOf(c, key+".class", s.Class, classes)
+			continue
+		}
+		oneOf(c, key+".space", pr.Space, c.way.spaces)
+		if pr.Count < 1 || pr.Count > 125 || int(pr.Address)+pr.Count > 1<<16 {
+			c.Fail(key+".count", "read 1 to 125 registers", "%d cannot be read at once", pr.Count)
 		}
 	}
 }
 
-func (c checker) point(key string, p *Point) {
-	if !point.ValidName(p.Name) {
-		c.Fail(key+".name", "use letters, digits, '_', '.' and '-'", "%q cannot name a point", p.Name)
-	}
-	if p.Names.ZH == "" || p.Names.EN == "" {
-		c.Fail(key+".names", "write names: {zh: …, en: …}", "is missing or half")
-	}
-	c.meaning(key, p)
-	oneOf(c, key+".space", p.Space, spaces)
-	oneOf(c, key+".type", p.Type, types)
-	oneOf(c, key+".order", p.Order, orders)
-	bitSpace := p.Space == "coil" || p.Space == "discrete"
-	if slices.Contains(spaces, p.Space) && (p.Type == "bit") != bitSpace {
-		c.Fail(key+".type", "leave it out, or pick a bit of a register with bits", "type %s does not stand in %s", p.Type, p.Space)
-	}
-	if p.Count < 0 || p.Count > 512 {
-		c.Fail(key+".count", "use 1 to 512", "%d is no number of points", p.Count)
+func (c checker) fingerprint() {
+	if len(c.p.Fingerprint) > 0 && !c.way.registers {
+		c.Fail("fingerprint", "remove it", "driver %s tells its devices by its own question", c.way.name)
 		return
 	}
-	if end := int(p.Address) + max(p.Count, 1)*widths[p.Type]; end > 1<<16 {
-		c.Fail(key+".address", "addresses are zero-based, 0 to 65535", "ends at %d", end-1)
-	}
-	if p.UnitPlus < 0 || p.UnitPlus >= c.p.Link.Addresses {
-		c.Fail(key+".unit_plus", "raise link.addresses to the number of addresses the device takes", "%d lies outside the device", p.UnitPlus)
-	}
-	for n := range max(p.Count, 1) {
-		name := p.Name
-		if p.Count > 0 {
-			name += fmt.Sprint(n + 1)
+	for i, m := range c.p.Fingerprint {
+		key := fmt.Sprintf("fingerprint[%d]", i)
+		oneOf(c, key+".space", m.Space, c.way.spaces)
+		oneOf(c, key+".type", m.Type, c.way.types)
+		oneOf(c, key+".order", m.Order, orders)
+		f := forms[m.Type]
+		c.bitInBitSpace(key, m.Space, m.Type)
+		if end := int(m.Address) + max(f.size/2, 1); end > 1<<16 {
+			c.Fail(key+".address", "addresses are zero-based, 0 to 65535", "ends at %d", end-1)
 		}
-		if c.names[name] {
-			c.Fail(key+".name", "give each point its own name", "the name %q is taken", name)
-			break
+		switch {
+		case len(m.Equals) == 0 && m.Min == nil && m.Max == nil:
+			c.Fail(key, "give equals, min or max", "any answer would fit")
+		case len(m.Equals) > 0 && (m.Min != nil || m.Max != nil):
+			c.Fail(key+".equals", "keep it, or min and max", "goes with no range")
+		case len(m.Equals) > 0 && f.class == 'f':
+			c.Fail(key+".equals", "use min and max", "a float equals nothing")
+		case m.Min != nil && m.Max != nil && *m.Min > *m.Max:
+			c.Fail(key+".min", "swap them", "min is above max")
 		}
-		c.names[name] = true
-	}
-	c.number(key, p)
-	c.write(key, p)
-}
-
-// meaning checks role and unit.
-func (c checker) meaning(key string, p *Point) {
-	info, known := point.Roles[p.Role]
-	switch {
-	case p.Role == "":
-		c.Fail(key+".role", "see the published list of roles", "is missing")
-		return
-	case !known:
-		c.Fail(key+".role", strict.OneOf(p.Role, RoleNames()), "unknown role %q", p.Role)
-		return
-	}
-	c.unit(key, p.Unit, p.Role)
-	if (p.States != "") != (info.Kind == point.State) {
-		c.Fail(key+".states", "state points name a table of states, others do not", "does not go with role %s", p.Role)
-	}
-	if info.Output != (p.Write != nil) {
-		c.Fail(key+".write", "output roles have write, others do not", "does not go with role %s", p.Role)
-	}
-	if p.Invert && info.Kind != point.Bool {
-		c.Fail(key+".invert", "only contacts have a sense", "does not go with role %s", p.Role)
-	}
-}
-
-func (c checker) unit(key string, unit point.Unit, role point.Role) {
-	units := point.Roles[role].Units
-	switch {
-	case !point.KnownUnit(unit):
-		c.Fail(key+".unit", strict.OneOf(unit, point.Units), "unknown unit %q", unit)
-	case units == nil && unit != point.NoUnit:
-		c.Fail(key+".unit", "remove it", "role %s has no unit", role)
-	case units != nil && !slices.Contains(units, unit):
-		c.Fail(key+".unit", strict.OneOf("", units), "unit %q does not fit role %s", unit, role)
-	}
-}
-
-// number checks what turns raw bits into a value.
-func (c checker) number(key string, p *Point) {
-	float := strings.HasPrefix(p.Type, "f")
-	if size := 16 * widths[p.Type]; p.Bits != 0 && (p.Type[0] != 'u' || size < 64 && p.Bits>>size != 0) {
-		c.Fail(key+".bits", "pick bits of an unsigned type that is wide enough", "%#x does not fit %s", p.Bits, p.Type)
-	}
-	if float && p.Kind() != point.Number {
-		c.Fail(key+".type", "use a whole number", "a %s is no contact and no state", p.Type)
-	}
-	if float && len(p.Sentinels) > 0 {
-		c.Fail(key+".sentinels", "use min and max", "a float has none")
-	}
-	if p.Min != nil && p.Max != nil && *p.Min > *p.Max {
-		c.Fail(key+".min", "swap them", "min is above max")
-	}
-	for _, l := range []struct {
-		key string
-		l   *Lookup
-	}{{key + ".decimals", p.Decimals}, {key + ".unit_from", p.UnitFrom}} {
-		c.lookup(l.key, l.l, p)
-	}
-	if p.Decimals != nil {
-		for code, n := range p.Decimals.Map {
-			if n != math.Trunc(n) || n < 0 || n > 9 {
-				c.Fail(fmt.Sprintf("%s.decimals.map.%d", key, code), "use 0 to 9", "%v is no number of decimals", n)
+		for _, code := range m.Equals {
+			if !fits(code, m.Type, 0) {
+				c.Fail(key+".equals", "use the raw value", "%#x does not fit %s", code, m.Type)
 			}
 		}
 	}
 }
 
-func (c checker) lookup(key string, l *Lookup, p *Point) {
-	if l == nil {
-		return
-	}
-	if l.Space != "holding" && l.Space != "input" {
-		c.Fail(key+".space", "holding or input", "a code stands in a register, not in a %q", l.Space)
-	}
-	if l.Bits > math.MaxUint16 {
-		c.Fail(key+".bits", "pick bits of 16", "%#x is wider than a register", l.Bits)
-	}
-	if p.Kind() != point.Number {
-		c.Fail(key, "remove it", "does not go with role %s", p.Role)
-	}
-	for code, factor := range l.Map {
-		if factor < 0 {
-			c.Fail(fmt.Sprintf("%s.map.%d", key, code), "use a positive number", "%v is negative", factor)
-		}
+func (c checker) states(key string, tables map[string]StateSet) {
+	for table, set := range tables {
+		c.stateSet(key+"."+table, set)
 	}
 }
 
-func (c checker) write(key string, p *Point) {
-	w := p.Write
-	if w == nil {
-		return
+func (c checker) stateSet(at string, set StateSet) {
+	seen := make(map[string]bool)
+	for _, code := range slices.Sorted(maps.Keys(set)) {
+		s := set[code]
+		key := fmt.Sprintf("%s.%d", at, code)
+		if !point.ValidName(s.Name) || seen[s.Name] {
+			c.Fail(key+".name", "use a name of its own, of letters, digits and '_'", "%q cannot name a state", s.Name)
+		}
+		seen[s.Name] = true
+		oneOf(c, key+".class", s.Class, classes)
 	}
-	key += ".write"
-	if p.Space != "coil" {
-		c.Fail(key, "outputs are coils", "nothing can be written to a %s", p.Space)
+}
+
+func (c checker) points() {
+	if len(c.p.Points) == 0 {
+		c.Fail("points", "a profile without points measures nothing", "is missing")
 	}
-	if (w.PulseAddress != nil) != (w.PulseMax > 0) || w.PulseMax%pulseStep != 0 {
-		c.Fail(key+".pulse_max", "give pulse_address and pulse_max together, in steps of 100ms", "does not describe a pulse")
+	for i := range c.p.Points {
+		before := len(c.Problems())
+		p := &c.p.Points[i]
+		c.point(fmt.Sprintf("points[%d]", i), p)
+		c.sound[p.Name] = len(c.Problems()) == before
 	}
 }
 
@@ -271,15 +240,48 @@ func (c checker) references() {
 	}
 }
 
+func (c checker) commands() {
+	if len(c.p.Commands) > 0 && !c.way.registers {
+		c.Fail("commands", "remove it", "driver %s takes no written orders", c.way.name)
+		return
+	}
+	for name, cmd := range c.p.Commands {
+		key := "commands." + name
+		if !point.ValidName(name) {
+			c.Fail(key, "use letters, digits, '_', '.' and '-'", "%q cannot name a command", name)
+		}
+		c.bilingual(key, cmd.Names)
+		if len(cmd.Steps) == 0 {
+			c.Fail(key+".steps", "list what is written: [{space: holding, address: …, value: …}]", "is missing")
+		}
+		for i, s := range cmd.Steps {
+			at := fmt.Sprintf("%s.steps[%d]", key, i)
+			oneOf(c, at+".space", s.Space, []string{"coil", "holding"})
+			for _, part := range []string{".address", ".value"} {
+				if !c.Has(at + part) {
+					c.Fail(at+part, "write it, a 0 too", "is missing")
+				}
+			}
+			if s.Pause < 0 || s.Pause > longestPause {
+				c.Fail(at+".pause", fmt.Sprintf("use 0s to %v", longestPause), "%v is out of range", s.Pause)
+			}
+		}
+	}
+}
+
+func (c checker) bilingual(key string, names Bilingual) {
+	if names.ZH == "" || names.EN == "" {
+		c.Fail(key+".names", "write names: {zh: …, en: …}", "is missing or half")
+	}
+}
+
 func (c checker) variants() {
 	for name, v := range c.p.Variants {
 		key := "variants." + name
 		if !point.ValidName(name) {
 			c.Fail(key, "use letters, digits, '_', '.' and '-'", "%q cannot name a variant", name)
 		}
-		if v.Names.ZH == "" || v.Names.EN == "" {
-			c.Fail(key+".names", "write names: {zh: …, en: …}", "is missing or half")
-		}
+		c.bilingual(key, v.Names)
 		for pointName, patch := range v.Points {
 			at := key + ".points." + pointName
 			i := slices.IndexFunc(c.p.Points, func(p Point) bool { return p.Name == pointName && p.Count == 0 })
@@ -287,27 +289,18 @@ func (c checker) variants() {
 				c.Fail(at, "name a point of this profile", "there is no point %q", pointName)
 				continue
 			}
-			p := patch.apply(c.p.Points[i])
-			if patch.Unit != nil {
-				c.unit(at, p.Unit, p.Role)
-			}
-			if patch.UnitFrom != nil {
-				c.lookup(at+".unit_from", patch.UnitFrom, &p)
-			}
-			oneOf(c, at+".order", p.Order, orders)
-			if p.Scale == 0 {
+			if patch.Scale != nil && *patch.Scale == 0 {
 				c.Fail(at+".scale", "use the factor to the unit", "is zero")
 			}
+			p := patch.apply(c.p.Driver, c.p.Points[i])
+			patched := c
+			patched.stated = !c.sound[pointName]
+			patched.value(at, &p)
 		}
 	}
 }
 
 // RoleNames lists the published roles in order.
 func RoleNames() []point.Role {
-	names := make([]point.Role, 0, len(point.Roles))
-	for r := range point.Roles {
-		names = append(names, r)
-	}
-	slices.Sort(names)
-	return names
+	return slices.Sorted(maps.Keys(point.Roles))
 }

@@ -16,7 +16,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -98,7 +97,7 @@ type Hex []byte
 func (h *Hex) UnmarshalText(text []byte) error {
 	b, err := hex.DecodeString(strings.ReplaceAll(string(text), " ", ""))
 	if err != nil {
-		return fmt.Errorf("%q is not hexadecimal: write bytes as FF 01 86", text)
+		return fmt.Errorf("%q is not hexadecimal, write bytes as FF 01 86", text)
 	}
 	*h = b
 	return nil
@@ -315,107 +314,8 @@ func Parse(file string, data []byte) (Profile, error) {
 	if err := d.Err(); err != nil {
 		return Profile{}, err
 	}
-	p.Points = expand(p.Points)
+	p.expand()
 	return p, nil
-}
-
-// fill puts the defaults in, so that nobody downstream knows them.
-func (p *Profile) fill() {
-	p.Link.Addresses = max(p.Link.Addresses, 1)
-	for i := range p.Points {
-		pt := &p.Points[i]
-		if pt.Type == "" {
-			pt.Type = "u16"
-			if pt.Space == "coil" || pt.Space == "discrete" {
-				pt.Type = "bit"
-			}
-		}
-		if pt.Order == "" {
-			pt.Order = "HL"
-		}
-		if pt.Scale == 0 {
-			pt.Scale = 1
-		}
-		for _, l := range []*Lookup{pt.Decimals, pt.UnitFrom} {
-			if l != nil && l.Space == "" {
-				l.Space = pt.Space
-			}
-		}
-	}
-	for _, v := range p.Variants {
-		for name, patch := range v.Points {
-			if patch.UnitFrom != nil && patch.UnitFrom.Space == "" {
-				for _, pt := range p.Points {
-					if pt.Name == name {
-						patch.UnitFrom.Space = pt.Space
-					}
-				}
-			}
-		}
-	}
-}
-
-// expand writes rows of points out.
-func expand(points []Point) []Point {
-	var out []Point
-	for _, p := range points {
-		if p.Count == 0 {
-			out = append(out, p)
-			continue
-		}
-		for n := range p.Count {
-			one := p
-			one.Count = 0
-			step := uint16(n * widths[p.Type])
-			one.Name = p.Name + strconv.Itoa(n+1)
-			one.Names = Bilingual{ZH: p.Names.ZH + strconv.Itoa(n+1), EN: p.Names.EN + " " + strconv.Itoa(n+1)}
-			one.Address += uint32(step)
-			if p.Write != nil {
-				w := *p.Write
-				w.Address += step
-				if w.PulseAddress != nil {
-					at := *w.PulseAddress + step
-					w.PulseAddress = &at
-				}
-				one.Write = &w
-			}
-			out = append(out, one)
-		}
-	}
-	return out
-}
-
-// With returns the profile as the named variant has it; "" is the model as it is.
-func (p Profile) With(variant string) (Profile, error) {
-	if variant == "" {
-		return p, nil
-	}
-	v, ok := p.Variants[variant]
-	if !ok {
-		return Profile{}, fmt.Errorf("profile %s has no variant %q", p.Model, variant)
-	}
-	points := make([]Point, len(p.Points))
-	for i, pt := range p.Points {
-		points[i] = v.Points[pt.Name].apply(pt)
-	}
-	p.Points = points
-	return p, nil
-}
-
-func (c Patch) apply(p Point) Point {
-	if c.Unit != nil {
-		p.Unit = *c.Unit
-	}
-	if c.Order != nil {
-		p.Order = *c.Order
-	}
-	if c.Scale != nil {
-		p.Scale = *c.Scale
-	}
-	if c.UnitFrom != nil {
-		p.UnitFrom = c.UnitFrom
-	}
-	return p
 }
 
 // Point returns the point of that name.

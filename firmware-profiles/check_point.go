@@ -1,0 +1,323 @@
+package profiles
+
+import (
+	"fmt"
+	"math"
+	"math/bits"
+	"slices"
+
+	"gatehouse/firmware-profiles/strict"
+	"gatehouse/protocol/point"
+)
+
+func (c checker) point(key string, p *Point) {
+	if !point.ValidName(p.Name) {
+		c.Fail(key+".name", "use letters, digits, '_', '.' and '-'", "%q cannot name a point", p.Name)
+	}
+	c.bilingual(key, p.Names)
+	c.role(key, p)
+	if p.Count < 0 || p.Count > 512 {
+		c.Fail(key+".count", "use 1 to 512", "%d is no number of points", p.Count)
+		return
+	}
+	if p.Count > 0 && c.way.name == "dlt645" {
+		c.Fail(key+".count", "write each point out", "data ids do not stand in rows")
+	}
+	for n := range max(p.Count, 1) {
+		name := p.Name
+		if p.Count > 0 {
+			name += fmt.Sprint(n + 1)
+		}
+		if c.names[name] {
+			c.Fail(key+".name", "give each point its own name", "the name %q is taken", name)
+			break
+		}
+		c.names[name] = true
+	}
+	switch {
+	case p.UnitPlus != 0 && !c.way.registers:
+		c.Fail(key+".unit_plus", "remove it", "a device of driver %s has one address at most", c.way.name)
+	case p.UnitPlus < 0 || p.UnitPlus >= c.p.Link.Addresses:
+		c.Fail(key+".unit_plus", "raise link.addresses to the number of addresses the device takes", "%d lies outside the device", p.UnitPlus)
+	}
+	c.value(key, p)
+}
+
+// role checks that the point has what its role asks for.
+func (c checker) role(key string, p *Point) {
+	info, known := point.Roles[p.Role]
+	switch {
+	case p.Role == "":
+		c.Fail(key+".role", "see the published list of roles", "is missing")
+		return
+	case !known:
+		c.Fail(key+".role", strict.OneOf(p.Role, RoleNames()), "unknown role %q", p.Role)
+		return
+	}
+	if (p.States != "") != (info.Kind == point.State) && !(c.open(p) && p.States == "") {
+		c.Fail(key+".states", "state points name a table of states, others do not", "does not go with role %s", p.Role)
+	}
+	if info.Output != (p.Write != nil) {
+		c.Fail(key+".write", "output roles have write, others do not", "does not go with role %s", p.Role)
+	}
+	if p.Invert && info.Kind != point.Bool {
+		c.Fail(key+".invert", "only contacts have a sense", "does not go with role %s", p.Role)
+	}
+}
+
+// open reports whether the place of a point may be missing: the site gives it.
+func (c checker) open(p *Point) bool { return c.p.Confirm && p.Open() && p.Write == nil }
+
+// value checks where a point stands and what its bytes mean.
+func (c checker) value(key string, p *Point) {
+	if _, known := point.Roles[p.Role]; known && !(c.open(p) && p.Unit == point.NoUnit) {
+		c.unit(key, p.Unit, p.Role)
+	}
+	if c.open(p) {
+		if p.Count > 0 {
+			c.Fail(key+".count", "write each point out, so that the site can place it", "is a row without a place")
+		}
+		if p.Type != "" {
+			oneOf(c, key+".type", p.Type, c.way.types)
+		}
+	} else {
+		c.place(key, p)
+	}
+	oneOf(c, key+".order", p.Order, orders)
+	c.kind(key, p)
+	c.codes(key, p)
+	c.number(key, p)
+	c.lookups(key, p)
+	c.write(key, p)
+}
+
+func (c checker) unit(key string, unit point.Unit, role point.Role) {
+	units := point.Roles[role].Units
+	switch {
+	case !point.KnownUnit(unit):
+		c.Fail(key+".unit", strict.OneOf(unit, point.Units), "unknown unit %q", unit)
+	case units == nil && unit != point.NoUnit:
+		c.Fail(key+".unit", "remove it", "role %s has no unit", role)
+	case units != nil && !slices.Contains(units, unit):
+		c.Fail(key+".unit", strict.OneOf("", units), "unit %q does not fit role %s", unit, role)
+	}
+}
+
+// place checks space, type, size and address.
+func (c checker) place(key string, p *Point) {
+	oneOf(c, key+".space", p.Space, c.way.spaces)
+	switch {
+	case c.way.types != nil:
+		oneOf(c, key+".type", p.Type, c.way.types)
+	case p.Type != "":
+		c.Fail(key+".type", "remove it", "space %s says what the value is", p.Space)
+	}
+	c.bitInBitSpace(key, p.Space, p.Type)
+	if p.Swap && p.Space != "holding" && p.Space != "input" {
+		c.Fail(key+".swap", "remove it", "only registers have two bytes to swap")
+	}
+	c.size(key, p)
+	end := int64(p.Address) + int64(max(p.Count, 1)*c.way.width(p)) - 1
+	if last := c.way.items.last; end > last {
+		c.Fail(key+".address", fmt.Sprintf("addresses are zero-based, 0 to %d", last), "ends at %d", end)
+	}
+	if f := c.p.Frame; c.way.name == "lineframe" && f != nil && f.Size > 0 && f.Size <= maxFrame && end >= int64(f.Size) {
+		c.Fail(key+".address", fmt.Sprintf("the frame has bytes 0 to %d", f.Size-1), "ends at byte %d", end)
+	}
+}
+
+func (c checker) bitInBitSpace(key, space, kind string) {
+	bitSpace := space == "coil" || space == "discrete"
+	if c.way.registers && slices.Contains(c.way.spaces, space) && (kind == "bit") != bitSpace {
+		c.Fail(key+".type", "leave it out, or pick a bit of a register with bits", "type %s does not stand in %s", kind, space)
+	}
+}
+
+// size checks how many bytes a value of no fixed width takes.
+func (c checker) size(key string, p *Point) {
+	f, known := forms[p.Type]
+	switch {
+	case !known || !f.sized():
+		if p.Size != 0 {
+			c.Fail(key+".size", "remove it", "type %s has its own", p.Type)
+		}
+	case c.way.name == "dlt645":
+		if p.Size < 1 || p.Size > 8 {
+			c.Fail(key+".size", "use 1 to 8, as the data id's table has it", "%d bytes are no value", p.Size)
+		}
+	case p.Size < 0 || p.Size > maxFrame:
+		c.Fail(key+".size", "use 1 to 256; 0 is up to the end of the frame", "%d bytes are no value", p.Size)
+	case p.Count > 0 && p.Size == 0:
+		c.Fail(key+".size", "give it", "a row needs it")
+	case p.Type == "bcd" && p.Size > 8:
+		c.Fail(key+".size", "use 1 to 8", "%d bytes of digits are no number", p.Size)
+	}
+}
+
+// kind checks that a value of that kind can stand where it does.
+func (c checker) kind(key string, p *Point) {
+	info, known := point.Roles[p.Role]
+	if !known {
+		return
+	}
+	f := forms[p.Type]
+	switch {
+	case c.way.name == "osdp":
+		c.reader(key, p, info)
+	case info.Kind == point.Text && c.way.name != "lineframe":
+		c.Fail(key+".role", "cards are read by drivers osdp and lineframe", "does not go with driver %s", c.way.name)
+	case info.Kind == point.Text && f.class != 't' && p.Type != "decimal" && p.Type != "bcd" && f.class != 'u':
+		c.Fail(key+".type", "use text, hex, decimal, bcd, u8, u16 or u32", "a %s is no credential", p.Type)
+	case info.Kind != point.Text && p.Type == "text":
+		c.Fail(key+".type", "use decimal or hex for digits", "a text is no number")
+	case f.class == 'f' && info.Kind != point.Number:
+		c.Fail(key+".type", "use a whole number", "a %s is no contact and no state", p.Type)
+	}
+}
+
+// reader checks what a door reader has in each space.
+func (c checker) reader(key string, p *Point, info point.RoleInfo) {
+	switch p.Space {
+	case "card", "keypad":
+		if p.Role != point.Role(p.Space) {
+			c.Fail(key+".role", "use role "+p.Space, "space %s holds nothing else", p.Space)
+		}
+	case "output", "led", "buzzer":
+		if !info.Output {
+			c.Fail(key+".role", "use relay, siren, indicator or buzzer", "role %s is read, but a door reader's %s is commanded", p.Role, p.Space)
+		}
+	default:
+		if info.Kind != point.Bool || info.Output {
+			c.Fail(key+".role", "use the role of a contact", "role %s does not go with space %s", p.Role, p.Space)
+		}
+	}
+}
+
+// codes checks the raw values that mean something of their own.
+func (c checker) codes(key string, p *Point) {
+	switch {
+	case p.Active == nil && p.Inactive == nil:
+	case p.Kind() != point.Bool:
+		c.Fail(key+".active", "remove it: a state point names its codes under states", "only contacts are active or not")
+	case p.Active == nil:
+		c.Fail(key+".inactive", "give active too", "does not say what is active")
+	case c.way.types == nil || p.Type == "bit":
+		c.Fail(key+".active", "use invert", "a bit has two codes")
+	case p.Inactive != nil && *p.Active == *p.Inactive:
+		c.Fail(key+".inactive", "give the two codes", "%d is both", *p.Active)
+	}
+	for _, code := range []struct {
+		key   string
+		value *uint64
+	}{{".active", p.Active}, {".inactive", p.Inactive}} {
+		if code.value != nil && p.Type != "" && !fits(*code.value, p.Type, p.Bits) {
+			c.Fail(key+code.key, "use the raw value, after bits", "%#x never occurs", *code.value)
+		}
+	}
+	for _, s := range p.Sentinels {
+		if p.Type != "" && !fits(s, p.Type, p.Bits) {
+			c.Fail(key+".sentinels", "use the raw value, after bits", "%#x never occurs", s)
+		}
+	}
+}
+
+// fits reports whether a raw code can occur in a value of a type, of which
+// some bits may be picked.
+func fits(code uint64, kind string, picked uint64) bool {
+	f := forms[kind]
+	width := 8 * f.size
+	switch {
+	case f.class == 'b':
+		width = 1
+	case picked != 0:
+		width = bits.OnesCount64(picked)
+	case f.class != 'u':
+		return true // of signed values and digits the driver says how they are compared
+	}
+	return width >= 64 || code>>width == 0
+}
+
+// number checks what turns raw bits into a value.
+func (c checker) number(key string, p *Point) {
+	f := forms[p.Type]
+	if width := 8 * f.size; p.Bits != 0 && p.Type != "" && (f.class != 'u' || width < 64 && p.Bits>>width != 0) {
+		c.Fail(key+".bits", "pick bits of an unsigned type that is wide enough", "%#x does not fit %s", p.Bits, p.Type)
+	}
+	if f.class == 'f' && len(p.Sentinels) > 0 {
+		c.Fail(key+".sentinels", "use min and max", "a float has none")
+	}
+	if p.Min != nil && p.Max != nil && *p.Min > *p.Max {
+		c.Fail(key+".min", "swap them", "min is above max")
+	}
+	if p.MaxStep != nil && (*p.MaxStep <= 0 || p.Kind() != point.Number) {
+		c.Fail(key+".max_step", "give a positive step of a number, or remove it", "%v is no step", *p.MaxStep)
+	}
+}
+
+func (c checker) lookups(key string, p *Point) {
+	c.lookup(key+".decimals", p.Decimals, p)
+	c.lookup(key+".unit_from", p.UnitFrom, p)
+	if p.Decimals == nil {
+		return
+	}
+	for code, n := range p.Decimals.Map {
+		if n != math.Trunc(n) || n < 0 || n > 9 {
+			c.Fail(fmt.Sprintf("%s.decimals.map.%d", key, code), "use 0 to 9", "%v is no number of decimals", n)
+		}
+	}
+}
+
+func (c checker) lookup(key string, l *Lookup, p *Point) {
+	if l == nil {
+		return
+	}
+	if l.Space != "holding" && l.Space != "input" {
+		c.Fail(key+".space", "holding or input", "a code stands in a register, not in a %q", l.Space)
+	}
+	if l.Bits > math.MaxUint16 {
+		c.Fail(key+".bits", "pick bits of 16", "%#x is wider than a register", l.Bits)
+	}
+	if p.Kind() != point.Number {
+		c.Fail(key, "remove it", "does not go with role %s", p.Role)
+	}
+	for code, factor := range l.Map {
+		if factor < 0 {
+			c.Fail(fmt.Sprintf("%s.map.%d", key, code), "use a positive number", "%v is negative", factor)
+		}
+	}
+}
+
+func (c checker) write(key string, p *Point) {
+	w := p.Write
+	if w == nil {
+		return
+	}
+	key += ".write"
+	switch {
+	case c.way.name == "osdp":
+		if uint32(w.Address) != p.Address || w.PulseAddress != nil && uint32(*w.PulseAddress) != p.Address {
+			c.Fail(key+".address", "write the point's own address", "a door reader's %s is commanded where it stands", p.Space)
+		}
+	case p.Space != "coil" && p.Space != "holding":
+		c.Fail(key, "outputs are coils or holding registers", "nothing can be written to a %s", p.Space)
+	case p.Space == "holding" && (w.On == nil || w.Off == nil):
+		c.Fail(key, "give on and off", "does not say what is written to the register")
+	case p.Space == "holding" && w.PulseAddress != nil:
+		c.Fail(key+".pulse_address", "remove it", "only coils take a pulse")
+	}
+	switch {
+	case (w.On == nil) != (w.Off == nil):
+		c.Fail(key+".on", "give on and off together", "stands without the other")
+	case w.On != nil && *w.On == *w.Off:
+		c.Fail(key+".on", "give two values", "%d is written for both", *w.On)
+	}
+	if top := int(max(w.Address, deref(w.PulseAddress))) + max(p.Count, 1) - 1; top > math.MaxUint16 {
+		c.Fail(key+".address", "addresses are zero-based, 0 to 65535", "ends at %d", top)
+	}
+	if w.Multiple && !c.way.registers {
+		c.Fail(key+".multiple", "remove it", "driver %s has one way to write", c.way.name)
+	}
+	if (w.PulseAddress != nil) != (w.PulseMax > 0) || w.PulseMax%pulseStep != 0 {
+		c.Fail(key+".pulse_max", "give pulse_address and pulse_max together, in steps of 100ms", "does not describe a pulse")
+	}
+}
