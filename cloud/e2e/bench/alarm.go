@@ -98,7 +98,7 @@ func (b *bench) alarm(ctx context.Context) error {
 		return err
 	}
 	defer broker.stop()
-	g, err := newGateway(b.bin, dir, site{Broker: broker.addr, Addresses: resp.addresses(), Units: 1, Poll: alarmPoll, Guarded: registers})
+	g, err := newGateway(b.bin, dir, site{Broker: broker.addr, Links: resp.links(), Units: 1, Poll: alarmPoll, Guarded: registers})
 	if err != nil {
 		return err
 	}

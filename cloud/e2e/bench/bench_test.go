@@ -82,7 +82,7 @@ func TestTheTallySeesWhatIsLostDoubledOrInvented(t *testing.T) {
 	} {
 		tel := telemetryOf(1)
 		c.change(&tel)
-		tl := newTally()
+		tl := newTally(registers)
 		if err := tl.add(tel); err != nil {
 			t.Fatal(err)
 		}
@@ -90,7 +90,7 @@ func TestTheTallySeesWhatIsLostDoubledOrInvented(t *testing.T) {
 			t.Errorf("%s: %d missing, %d alien; want %d, %d", c.name, got, tl.alien, c.missing, c.alien)
 		}
 	}
-	if err := newTally().add(wire.Telemetry{Device: "d-0-1x"}); err == nil {
+	if err := newTally(registers).add(wire.Telemetry{Device: "d-0-1x"}); err == nil {
 		t.Error("a foreign device was counted")
 	}
 }

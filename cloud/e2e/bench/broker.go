@@ -31,18 +31,24 @@ func startBroker(ctx context.Context, dir string) (*broker, error) {
 	// mosquitto cannot choose a port itself; one that is free now may be taken
 	// a moment later, so there is a second and a third try.
 	for try := 0; ; try++ {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		addr, err := freeAddress()
 		if err != nil {
 			return nil, err
 		}
-		b := &broker{bin: bin, dir: dir, addr: l.Addr().String()}
-		if err := l.Close(); err != nil {
-			return nil, err
-		}
+		b := &broker{bin: bin, dir: dir, addr: addr}
 		if err = b.start(ctx); err == nil || try == 2 || ctx.Err() != nil {
 			return b, err
 		}
 	}
+}
+
+// freeAddress is a port of loopback that nobody has at this moment.
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
 }
 
 // start runs mosquitto on the broker's address, at first or again. Nagle's

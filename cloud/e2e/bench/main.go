@@ -18,6 +18,9 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -27,6 +30,7 @@ type options struct {
 	gatehouse string
 	out       string
 	only      string
+	devices   string
 	short     bool
 	guarded   int
 	keep      bool
@@ -35,20 +39,46 @@ type options struct {
 
 // size is how much is measured.
 type size struct {
-	Connections int // each with ten unit ids of twenty registers
-	Guarded     int // registers of each device that a rule is bound to
-	Rounds      int // of daemon and reference, alternating
-	Warmup      time.Duration
-	Window      time.Duration
-	Alarms      int // samples of the alarm path
-	Restarts    int
+	Devices  []int // of twenty registers, ten on a connection
+	Guarded  int   // registers of each device that a rule is bound to
+	Warmup   time.Duration
+	Window   time.Duration
+	Cycles   int // of a serial line
+	Alarms   int // samples of the alarm path
+	Restarts int
 }
 
-func (o *options) fill() {
-	o.size = size{Connections: 50, Guarded: o.guarded, Rounds: 2, Warmup: 10 * time.Second, Window: 30 * time.Second, Alarms: 200, Restarts: 5}
-	if o.short {
-		o.size = size{Connections: 50, Guarded: o.guarded, Rounds: 1, Warmup: 3 * time.Second, Window: 6 * time.Second, Alarms: 100, Restarts: 2}
+// complete checks the options and says how much is measured.
+func (o *options) complete() error {
+	var errs []error
+	for _, name := range strings.Split(o.only, ",") {
+		if name != "" && !slices.Contains(partNames, name) {
+			errs = append(errs, fmt.Errorf("-only %s: want one or more of %s", name, strings.Join(partNames, ",")))
+		}
 	}
+	o.size = size{Guarded: o.guarded, Warmup: 12 * time.Second, Window: 30 * time.Second, Cycles: 12, Alarms: 200, Restarts: 5}
+	if o.short {
+		o.size = size{Guarded: o.guarded, Warmup: 3 * time.Second, Window: 6 * time.Second, Cycles: 3, Alarms: 100, Restarts: 2}
+	}
+	for _, text := range strings.Split(o.devices, ",") {
+		n, err := strconv.Atoi(text)
+		if err != nil || n <= 0 || n%unitsPerConn != 0 {
+			errs = append(errs, fmt.Errorf("-devices %s: want multiples of %d", o.devices, unitsPerConn))
+		}
+		o.size.Devices = append(o.size.Devices, n)
+	}
+	if o.guarded < 0 || o.guarded > registers {
+		errs = append(errs, fmt.Errorf("-guarded %d: want 0 to %d", o.guarded, registers))
+	}
+	return errors.Join(errs...)
+}
+
+// partNames are the parts of the measurement, in their order.
+var partNames = []string{"poll", "max", "rtu", "alarm", "restart"}
+
+// parts is how each is measured.
+func (b *bench) parts() []func(context.Context) error {
+	return []func(context.Context) error{b.poll, b.max, b.rtu, b.alarm, b.restart}
 }
 
 func main() {
@@ -64,12 +94,12 @@ func main() {
 	var o options
 	flag.StringVar(&o.gatehouse, "gatehouse", "bin/gatehouse", "the daemon to measure")
 	flag.StringVar(&o.out, "out", "bench/results.json", "where the results go")
-	flag.StringVar(&o.only, "only", "", "measure one of: poll, alarm, restart")
+	flag.StringVar(&o.only, "only", "", "measure only some of: "+strings.Join(partNames, ","))
+	flag.StringVar(&o.devices, "devices", "50,500,2000", "how many devices poll measures, by commas")
 	flag.BoolVar(&o.short, "short", false, "a smaller measurement, within a minute")
 	flag.IntVar(&o.guarded, "guarded", registers, "of the twenty registers of a device, how many a rule is bound to")
 	flag.BoolVar(&o.keep, "keep", false, "keep the working directory with configurations and logs")
 	flag.Parse()
-	o.fill()
 	ok, err := run(ctx, o)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -82,6 +112,9 @@ func main() {
 
 // run measures everything and reports whether every goal was met.
 func run(ctx context.Context, o options) (bool, error) {
+	if err := o.complete(); err != nil {
+		return false, err
+	}
 	bin, err := filepath.Abs(o.gatehouse)
 	if err != nil {
 		return false, err
@@ -110,15 +143,12 @@ func run(ctx context.Context, o options) (bool, error) {
 		b.say("warning: load average %.1f on %d cores: the figures will be worse than the programs are", load, runtime.NumCPU())
 	}
 	var errs []error
-	for _, part := range []struct {
-		name string
-		run  func(context.Context) error
-	}{{"poll", b.poll}, {"alarm", b.alarm}, {"restart", b.restart}} {
-		if o.only != "" && o.only != part.name {
+	for i, part := range b.parts() {
+		if o.only != "" && !slices.Contains(strings.Split(o.only, ","), partNames[i]) {
 			continue
 		}
-		if err := part.run(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", part.name, err))
+		if err := part(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", partNames[i], err))
 		}
 		if ctx.Err() != nil {
 			return false, errors.Join(append(errs, ctx.Err())...)

@@ -2,14 +2,24 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 )
 
 // telemetryFlush is how long the daemon collects telemetry unless told
 // otherwise.
 const telemetryFlush = 10 * time.Second
+
+// The load of the greatest rate: 50,000 polls a second if all of them are kept.
+const (
+	maxConnections = 100
+	maxPeriod      = 20 * time.Millisecond
+)
 
 // usage is what one program needed in one window.
 type usage struct {
@@ -18,91 +28,154 @@ type usage struct {
 	polls   uint64
 	elapsed time.Duration
 	lost    int
-	bytes   int // to the broker
+	bytes   int     // to the broker
+	jitter  float64 // p99, in ms
+	allocs  float64 // per poll
 }
 
 func (u usage) cpuPer1000() float64 { return u.cpu.Seconds() / float64(u.polls) * 1000 }
 
+func (u usage) cores() float64 { return u.cpu.Seconds() / u.elapsed.Seconds() }
+
+func (u usage) perPoll() float64 { return float64(u.bytes) / float64(u.polls) }
+
+// held is the median of one figure of the samples.
+func (u usage) held(f func(memory) float64) float64 {
+	v := make([]float64, len(u.memory))
+	for i, m := range u.memory {
+		v[i] = f(m)
+	}
+	return median(v)
+}
+
 func (u usage) rate() float64 { return float64(u.polls) / u.elapsed.Seconds() }
 
-// poll measures the steady load on daemon and reference in turn.
+// load is what is polled.
+type load struct {
+	Connections int
+	Registers   int // of each device
+	Guarded     int // of these, how many a rule is bound to
+	Period      time.Duration
+}
+
+func (l load) devices() int { return l.Connections * unitsPerConn }
+
+// poll measures the steady load on daemon and reference in turn, at every
+// number of devices that was asked for.
 func (b *bench) poll(ctx context.Context) error {
-	resp, err := newResponder(b.size.Connections)
+	for i, n := range b.size.Devices {
+		l := load{Connections: n / unitsPerConn, Registers: registers, Guarded: b.size.Guarded, Period: time.Second}
+		if err := b.pollAt(ctx, l, i == len(b.size.Devices)/2); err != nil {
+			return fmt.Errorf("%d devices: %w", n, err)
+		}
+	}
+	return nil
+}
+
+// pollAt measures one load; with spread there is a row for a reference that
+// has its polls spread over the second.
+func (b *bench) pollAt(ctx context.Context, l load, spread bool) error {
+	resp, broker, err := b.peers(ctx, l)
 	if err != nil {
 		return err
 	}
 	defer resp.Close()
-	broker, err := startBroker(ctx, b.dir)
+	defer broker.stop()
+	b.say("poll: %d devices: the daemon", l.devices())
+	own, err := b.pollDaemon(ctx, resp, broker, l)
 	if err != nil {
 		return err
 	}
-	defer broker.stop()
-	var own, other []usage
-	for round := range b.size.Rounds {
-		b.say("poll: round %d of %d, %d devices: the daemon", round+1, b.size.Rounds, b.size.Connections*unitsPerConn)
-		u, err := b.pollDaemon(ctx, resp, broker, filepath.Join(b.dir, fmt.Sprintf("poll-%d", round)))
+	b.say("poll: %d devices: the reference", l.devices())
+	other, err := b.pollReference(ctx, resp, broker, l, false)
+	if err != nil {
+		return err
+	}
+	name := func(s string) string { return fmt.Sprintf("poll-%d-%s", l.devices(), s) }
+	anon, rss := func(m memory) float64 { return m.Own }, func(m memory) float64 { return m.RSS }
+	b.rows.atMost(name("mem"), own.held(anon), "MB", ref(other.held(anon)), 18)
+	b.rows.shown(name("vmrss"), own.held(rss), "MB", ref(other.held(rss)))
+	b.rows.atMost(name("cpu"), own.cpuPer1000(), "s/1000 polls", ref(other.cpuPer1000()), 0.04)
+	if spread {
+		b.say("poll: %d devices: the reference with its polls spread over the second", l.devices())
+		apart, err := b.pollReference(ctx, resp, broker, l, true)
 		if err != nil {
 			return err
 		}
-		own = append(own, u)
-		b.say("poll: round %d of %d: the reference", round+1, b.size.Rounds)
-		if u, err = b.pollReference(ctx, resp, broker, false); err != nil {
-			return err
-		}
-		other = append(other, u)
+		b.rows.shown(name("cpu-spread"), own.cpuPer1000(), "s/1000 polls", ref(apart.cpuPer1000()))
 	}
-	b.say("poll: the reference with its polls spread over the second")
-	u, err := b.pollReference(ctx, resp, broker, true)
-	if err != nil {
-		return err
+	b.rows.atMost(name("jitter"), own.jitter, "ms, p99", ref(other.jitter), 5)
+	b.rows.atMost(name("allocs"), own.allocs, "per poll", nil, 0)
+	b.rows.atLeast(name("rate"), own.rate(), "polls/s", ref(other.rate()), 0.99*float64(l.devices()))
+	if b.size.Window >= 2*telemetryFlush { // a shorter window may hold no flush at all
+		b.rows.shown(name("uplink"), own.perPoll(), "B/poll", ref(other.perPoll()))
 	}
-	b.pollRows(own, other, u)
+	b.rows.atMost(name("lost"), float64(own.lost), "values", nil, 0)
 	return nil
 }
 
-func (b *bench) pollRows(own, other []usage, spread usage) {
-	pick := func(us []usage, f func(usage) float64) float64 {
-		var v []float64
-		for _, u := range us {
-			v = append(v, f(u))
-		}
-		return median(v)
-	}
-	held := func(f func(memory) float64) func(usage) float64 {
-		return func(u usage) float64 {
-			var v []float64
-			for _, m := range u.memory {
-				v = append(v, f(m))
-			}
-			return median(v)
+// max asks for more than can be had: how many polls a second there are then,
+// with every value still on its way to the broker.
+func (b *bench) max(ctx context.Context) error {
+	for _, registers := range []int{registers, 2} {
+		l := load{Connections: maxConnections, Registers: registers, Guarded: registers, Period: maxPeriod}
+		if err := b.maxAt(ctx, l, fmt.Sprintf("poll-max-%d", registers)); err != nil {
+			return err
 		}
 	}
-	name := func(s string) string { return fmt.Sprintf("poll-%d-%s", b.size.Connections*unitsPerConn, s) }
-	anon, rss := held(func(m memory) float64 { return m.Own }), held(func(m memory) float64 { return m.RSS })
-	b.rows.atMost(name("mem"), pick(own, anon), "MB", ref(pick(other, anon)), 20)
-	b.rows.shown(name("vmrss"), pick(own, rss), "MB", ref(pick(other, rss)))
-	cpu := pick(other, usage.cpuPer1000)
-	b.rows.atMost(name("cpu"), pick(own, usage.cpuPer1000), "s/1000 polls", ref(cpu), round(cpu))
-	b.rows.shown(name("cpu-spread"), pick(own, usage.cpuPer1000), "s/1000 polls", ref(spread.cpuPer1000()))
-	b.rows.atLeast(name("rate"), pick(own, usage.rate), "polls/s", ref(pick(other, usage.rate)), 0.99*float64(b.size.Connections*unitsPerConn))
-	if b.size.Window >= 2*telemetryFlush { // a shorter window may hold no flush at all
-		perPoll := func(u usage) float64 { return float64(u.bytes) / float64(u.polls) }
-		b.rows.shown(name("uplink"), pick(own, perPoll), "B/poll", ref(pick(other, perPoll)))
+	return nil
+}
+
+func (b *bench) maxAt(ctx context.Context, l load, name string) error {
+	resp, broker, err := b.peers(ctx, l)
+	if err != nil {
+		return err
 	}
-	lost := 0
-	for _, u := range own {
-		lost += u.lost
+	defer resp.Close()
+	defer broker.stop()
+	b.say("max: %d devices every %s, %d registers: the daemon", l.devices(), l.Period, l.Registers)
+	own, err := b.pollDaemon(ctx, resp, broker, l)
+	if err != nil {
+		return err
 	}
-	b.rows.atMost(name("lost"), float64(lost), "values", nil, 0)
+	b.say("max: the reference")
+	other, err := b.pollReference(ctx, resp, broker, l, false)
+	if err != nil {
+		return err
+	}
+	b.rows.atLeast(name, own.rate(), "polls/s", ref(other.rate()), 50_000)
+	b.rows.shown(name+"-cores", own.cores(), "cores", ref(other.cores()))
+	b.rows.shown(name+"-mem", own.held(func(m memory) float64 { return m.Own }), "MB", ref(other.held(func(m memory) float64 { return m.Own })))
+	b.rows.atMost(name+"-lost", float64(own.lost), "values", nil, 0)
+	return nil
+}
+
+// peers starts what stands before and behind the gateway.
+func (b *bench) peers(ctx context.Context, l load) (*responder, *broker, error) {
+	resp, err := newResponder(l.Connections)
+	if err != nil {
+		return nil, nil, err
+	}
+	broker, err := startBroker(ctx, b.dir)
+	if err != nil {
+		return nil, nil, errors.Join(err, resp.Close())
+	}
+	return resp, broker, nil
 }
 
 // pollDaemon runs the daemon on a new store and measures one window.
-func (b *bench) pollDaemon(ctx context.Context, resp *responder, broker *broker, dir string) (usage, error) {
-	g, err := newGateway(b.bin, dir, site{Broker: broker.addr, Addresses: resp.addresses(), Units: unitsPerConn, Poll: time.Second, Guarded: b.size.Guarded})
+func (b *bench) pollDaemon(ctx context.Context, resp *responder, broker *broker, l load) (usage, error) {
+	dir, err := os.MkdirTemp(b.dir, "poll-")
 	if err != nil {
 		return usage{}, err
 	}
-	sub, err := subscribe(broker.addr, gatewayID, newTally(), nil)
+	g, err := newGateway(b.bin, dir, site{
+		Broker: broker.addr, Links: resp.links(), Units: unitsPerConn, Registers: l.Registers, Poll: l.Period, Guarded: l.Guarded,
+	})
+	if err != nil {
+		return usage{}, err
+	}
+	sub, err := subscribe(broker.addr, gatewayID, newTally(l.Registers), nil)
 	if err != nil {
 		return usage{}, err
 	}
@@ -118,15 +191,24 @@ func (b *bench) pollDaemon(ctx context.Context, resp *responder, broker *broker,
 	if err := sleep(ctx, b.size.Warmup, g.proc); err != nil {
 		return usage{}, err
 	}
+	allocs, err := b.allocations(g)
+	if err != nil {
+		return usage{}, err
+	}
 	from := resp.counts()
 	_, bytes := sub.traffic()
-	u, err := b.window(ctx, resp, g.proc, b.size.Window)
+	u, err := b.window(ctx, resp, g.proc, l.Period, b.size.Window)
 	if err != nil {
 		return usage{}, err
 	}
 	upTo := resp.counts()
 	_, now := sub.traffic()
 	u.bytes = now - bytes
+	made, err := allocs()
+	if err != nil {
+		return usage{}, err
+	}
+	u.allocs = made / float64(u.polls)
 	// What was polled last is still on its way: after a flush it may wait as
 	// long again for its commit.
 	_ = until(ctx, 2*telemetryFlush+5*time.Second, "the last values", func() bool { return sub.missing(from, upTo) == 0 }, g.proc)
@@ -137,15 +219,38 @@ func (b *bench) pollDaemon(ctx context.Context, resp *responder, broker *broker,
 	return u, sub.err()
 }
 
+// allocations asks the daemon what it has allocated, and returns how to ask for
+// what came since. What the asking itself takes is found by asking twice more,
+// and left out.
+func (b *bench) allocations(g *gateway) (since func() (float64, error), err error) {
+	if _, err := g.mallocs(); err != nil { // the first needs more than all later ones
+		return nil, err
+	}
+	begun, err := g.mallocs()
+	if err != nil {
+		return nil, err
+	}
+	return func() (float64, error) {
+		var at [3]float64
+		for i := range at {
+			if at[i], err = g.mallocs(); err != nil {
+				return 0, err
+			}
+		}
+		return max(at[0]-begun-min(at[1]-at[0], at[2]-at[1]), 0), nil
+	}, nil
+}
+
 // pollReference measures the reference in the same way.
-func (b *bench) pollReference(ctx context.Context, resp *responder, broker *broker, spread bool) (usage, error) {
+func (b *bench) pollReference(ctx context.Context, resp *responder, broker *broker, l load, spread bool) (usage, error) {
 	meter, err := newMeter(broker.addr, "bench/#")
 	if err != nil {
 		return usage{}, err
 	}
 	defer meter.close()
 	before := resp.counts()
-	p, err := startReference(b.dir, broker.addr, resp.addresses(), spread)
+	p, err := startReference(b.dir, "-broker", broker.addr, "-devices", strings.Join(resp.addresses(), ","),
+		"-registers", strconv.Itoa(l.Registers), "-every", l.Period.String(), fmt.Sprintf("-spread=%t", spread))
 	if err != nil {
 		return usage{}, err
 	}
@@ -157,23 +262,20 @@ func (b *bench) pollReference(ctx context.Context, resp *responder, broker *brok
 		return usage{}, err
 	}
 	bytes := meter.bytes.Load()
-	length := b.size.Window
-	if spread {
-		length /= 2 // for comparison only
-	}
-	u, err := b.window(ctx, resp, p, length)
+	u, err := b.window(ctx, resp, p, l.Period, b.size.Window/2) // it is as steady from the start
 	u.bytes = int(meter.bytes.Load() - bytes)
 	return u, err
 }
 
 // window watches a program for a while.
-func (b *bench) window(ctx context.Context, resp *responder, p *process, length time.Duration) (usage, error) {
+func (b *bench) window(ctx context.Context, resp *responder, p *process, period, length time.Duration) (usage, error) {
 	var u usage
 	cpu, err := p.cpu()
 	if err != nil {
 		return usage{}, err
 	}
 	polls, begun := resp.polls.Load(), time.Now()
+	resp.jitter.watch(period)
 	for time.Since(begun) < length {
 		if err := sleep(ctx, min(500*time.Millisecond, length-time.Since(begun)), p); err != nil {
 			return usage{}, err
@@ -189,6 +291,7 @@ func (b *bench) window(ctx context.Context, resp *responder, p *process, length 
 		return usage{}, err
 	}
 	u.cpu, u.polls, u.elapsed = end-cpu, resp.polls.Load()-polls, time.Since(begun)
+	u.jitter = resp.jitter.percentile(99)
 	if u.polls == 0 {
 		return usage{}, fmt.Errorf("%s polls nothing:\n%s", filepath.Base(p.cmd.Path), tail(p.log))
 	}

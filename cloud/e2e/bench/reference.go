@@ -31,9 +31,14 @@ func runReference(ctx context.Context, args []string) error {
 	broker := f.String("broker", "", "host:port")
 	devices := f.String("devices", "", "host:port of each connection, by commas")
 	every := f.Duration("every", time.Second, "poll period")
+	registers := f.Int("registers", registers, "registers of each slave")
+	rtu := f.String("rtu", "", "read slaves on this serial port instead, without a pause, and publish nothing")
 	spread := f.Bool("spread", false, "spread the polls over the period")
 	if err := f.Parse(args); err != nil {
 		return err
+	}
+	if *rtu != "" {
+		return rtuReference(ctx, *rtu, *registers)
 	}
 	client, err := dial(*broker, "bench-reference")
 	if err != nil {
@@ -44,7 +49,7 @@ func runReference(ctx context.Context, args []string) error {
 	var wg sync.WaitGroup
 	begun := time.Now()
 	for c, addr := range addresses {
-		l := pollLoop{client: client, conn: c, addr: addr, every: *every, begun: begun}
+		l := pollLoop{client: client, conn: c, addr: addr, registers: *registers, every: *every, begun: begun}
 		if *spread {
 			l.step = *every / unitsPerConn
 			l.begun = begun.Add(l.step * time.Duration(c) / time.Duration(len(addresses)))
@@ -69,12 +74,13 @@ type referenceMessage struct {
 
 // pollLoop polls the slaves of one connection, one after the other.
 type pollLoop struct {
-	client mqtt.Client
-	conn   int
-	addr   string
-	every  time.Duration
-	step   time.Duration // from one slave to the next
-	begun  time.Time     // when the first poll is due
+	client    mqtt.Client
+	conn      int
+	addr      string
+	registers int
+	every     time.Duration
+	step      time.Duration // from one slave to the next
+	begun     time.Time     // when the first poll is due
 }
 
 func (l *pollLoop) run(ctx context.Context) error {
@@ -93,7 +99,7 @@ func (l *pollLoop) run(ctx context.Context) error {
 			case <-timer.C:
 			}
 			h.SlaveId = byte(unit)
-			p, err := slave.ReadHoldingRegisters(0, registers)
+			p, err := slave.ReadHoldingRegisters(0, uint16(l.registers))
 			if err != nil {
 				return err
 			}
@@ -105,8 +111,8 @@ func (l *pollLoop) run(ctx context.Context) error {
 }
 
 func (l *pollLoop) publish(unit int, p []byte) error {
-	m := referenceMessage{Device: deviceID(l.conn, unit), Time: time.Now(), Values: make(map[string]float64, registers)}
-	for i := range registers {
+	m := referenceMessage{Device: deviceID(l.conn, unit), Time: time.Now(), Values: make(map[string]float64, l.registers)}
+	for i := range l.registers {
 		m.Values[pointName(i+1)] = float64(binary.BigEndian.Uint16(p[2*i:]))
 	}
 	text, err := json.Marshal(m)
@@ -120,10 +126,10 @@ func (l *pollLoop) publish(unit int, p []byte) error {
 }
 
 // startReference runs the reference as a child.
-func startReference(dir, broker string, addresses []string, spread bool) (*process, error) {
+func startReference(dir string, args ...string) (*process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	return start(dir, "reference", self, referenceCommand, "-broker", broker, "-devices", strings.Join(addresses, ","), fmt.Sprintf("-spread=%t", spread))
+	return start(dir, "reference", self, append([]string{referenceCommand}, args...)...)
 }

@@ -29,6 +29,7 @@ type responder struct {
 	slaves    [][unitsPerConn]slave // by connection
 	polls     atomic.Uint64
 	firstPoll atomic.Int64 // UnixNano of the first answer since reset
+	jitter    jitter
 	wg        sync.WaitGroup
 
 	mu     sync.Mutex // guards the two below
@@ -40,6 +41,7 @@ type responder struct {
 type slave struct {
 	mu     sync.Mutex // guards all below
 	count  uint64     // polls answered
+	last   time.Time  // when the last poll came
 	high   bool
 	shown  bool      // a poll has been answered since high was set
 	highAt time.Time // when that answer was handed to the socket
@@ -78,6 +80,15 @@ func (r *responder) addresses() []string {
 	var out []string
 	for _, l := range r.listeners {
 		out = append(out, l.Addr().String())
+	}
+	return out
+}
+
+// links are the addresses as the daemon's configuration writes them.
+func (r *responder) links() []string {
+	var out []string
+	for _, a := range r.addresses() {
+		out = append(out, "tcp://"+a)
 	}
 	return out
 }
@@ -173,6 +184,10 @@ func (r *responder) answer(req [12]byte, units *[unitsPerConn]slave, out []byte)
 		binary.BigEndian.PutUint16(out[9+2*i:], v)
 	}
 	now := time.Now()
+	if !s.last.IsZero() {
+		r.jitter.add(now.Sub(s.last))
+	}
+	s.last = now
 	if s.high && !s.shown {
 		s.shown, s.highAt = true, now
 	}

@@ -57,7 +57,7 @@ func (b *bench) restart(ctx context.Context) error {
 		return err
 	}
 	defer func() { broker.stop() }()
-	g, err := newGateway(b.bin, dir, site{Broker: broker.addr, Addresses: resp.addresses(), Units: 1, Poll: time.Second, Guarded: registers})
+	g, err := newGateway(b.bin, dir, site{Broker: broker.addr, Links: resp.links(), Units: 1, Poll: time.Second, Guarded: registers})
 	if err != nil {
 		return err
 	}

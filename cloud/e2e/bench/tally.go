@@ -13,11 +13,14 @@ import (
 // tally knows which values of which polls have arrived: each register shows
 // the number of the poll, so a value that is lost, doubled or changed is seen.
 type tally struct {
-	polls map[[2]int]map[uint64]uint32 // connection, unit -> poll -> a bit for each register
-	alien int                          // values that no poll can have shown
+	registers int
+	polls     map[[2]int]map[uint64]uint32 // connection, unit -> poll -> a bit for each register
+	alien     int                          // values that no poll can have shown
 }
 
-func newTally() *tally { return &tally{polls: make(map[[2]int]map[uint64]uint32)} }
+func newTally(registers int) *tally {
+	return &tally{registers: registers, polls: make(map[[2]int]map[uint64]uint32)}
+}
 
 // deviceID and pointName are what the configuration calls things; parseDevice
 // is the inverse of the first.
@@ -45,7 +48,7 @@ func (t *tally) add(tel wire.Telemetry) error {
 	}
 	for _, c := range tel.Columns {
 		n, err := strconv.Atoi(strings.TrimPrefix(c.Point, "r"))
-		if err != nil || n < 1 || n > registers {
+		if err != nil || n < 1 || n > t.registers {
 			return fmt.Errorf("point %q is not of this bench", c.Point)
 		}
 		for i, v := range c.Nums {
@@ -71,7 +74,7 @@ func (t *tally) missing(since, upTo [][unitsPerConn]uint64) int {
 		for u := range upTo[c] {
 			polls := t.polls[[2]int{c, u + 1}]
 			for n := since[c][u] + 1; n <= upTo[c][u]; n++ {
-				missing += registers - bits.OnesCount32(polls[n])
+				missing += t.registers - bits.OnesCount32(polls[n])
 			}
 		}
 	}
