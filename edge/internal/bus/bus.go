@@ -112,6 +112,9 @@ type Bus struct {
 // Up reports whether the link could be opened at the last try.
 func (b *Bus) Up() bool { return b.up.Load() }
 
+// Address is the part of the link a person recognises it by.
+func (b *Bus) Address() string { return b.link.String() }
+
 // New checks the options and parses the link; it does no I/O.
 func New(opts Options) (*Bus, error) {
 	link, err := ParseLink(opts.Link)
