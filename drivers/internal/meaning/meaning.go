@@ -1,0 +1,224 @@
+// Package meaning turns the raw values of one reply into readings, for drivers
+// whose device answers a request with one run of bytes.
+//
+// It guarantees: a raw value that is a declared sentinel, no number, or a code
+// nobody declared is a Fault; a point whose State point says fault or warm-up is
+// never Good; a value outside its range is Implausible, but of a life-safety
+// point on a side where danger is (point.RoleInfo), which stays Good; such a
+// value, and one a whole MaxStep away from the last, is Doubtful: worth a second
+// look before it is believed. Emitting numbers and contacts does not allocate.
+package meaning
+
+import (
+	"math"
+	"math/bits"
+	"strconv"
+	"time"
+
+	"gatehouse/drivers"
+	"gatehouse/drivers/internal/scale"
+	"gatehouse/protocol/point"
+)
+
+// Raw is what stands in the bytes of a reply.
+type Raw struct {
+	OK     bool    // false: no value stands here
+	Code   uint64  // the bits, after PointSpec.Bits
+	Num    float64 // the number they are, before scaling
+	Places int     // decimal places of Num that were sent beside it, 0 to 15
+	Digits int     // significant digits of Num; 0: all
+	Text   string  // of a Text point
+}
+
+// Set is the points that one reply is read for.
+type Set struct {
+	points []member
+	raws   []Raw
+}
+
+// member is one point.
+type member struct {
+	id        point.ID
+	kind      point.Kind
+	linear    scale.Linear
+	active    *uint64
+	inactive  *uint64
+	invert    bool
+	high      bool // above its range may be danger
+	low       bool // below its range may be danger
+	status    int  // the point that vouches for this one, or -1
+	states    map[uint64]drivers.State
+	sentinels []uint64
+	min, max  *float64
+	step      *float64
+	last      float64 // the value before, if known
+	known     bool
+}
+
+// New compiles points, which Check has found right.
+func New(points []*drivers.PointSpec) *Set {
+	s := &Set{points: make([]member, len(points)), raws: make([]Raw, len(points))}
+	for i, p := range points {
+		role := point.Roles[p.Role]
+		s.points[i] = member{
+			id: p.ID, kind: p.Kind, linear: scale.New(p.Scale, p.Offset),
+			active: p.Active, inactive: p.Inactive, invert: p.Invert,
+			high: role.Safety, low: role.Safety && role.Low,
+			status: -1, states: p.States, sentinels: p.Sentinels, min: p.Min, max: p.Max, step: p.MaxStep,
+		}
+		for k, other := range points {
+			if p.StatusOf != "" && other.ID.Name() == p.StatusOf {
+				s.points[i].status = k
+			}
+		}
+	}
+	return s
+}
+
+// Put states what was read for the point of that index.
+func (s *Set) Put(i int, r Raw) { s.raws[i] = r }
+
+// Doubtful reports whether a second look is due before Emit.
+func (s *Set) Doubtful() bool {
+	for i := range s.points {
+		p := &s.points[i]
+		v, q, beyond := s.decode(i)
+		if beyond {
+			return true
+		}
+		if q == point.Good && p.kind == point.Number && p.step != nil && p.known && math.Abs(v.Num-p.last) > *p.step {
+			return true
+		}
+	}
+	return false
+}
+
+// Emit emits each point once.
+func (s *Set) Emit(at time.Time, emit func(point.Reading)) {
+	for i := range s.points {
+		p := &s.points[i]
+		v, q, _ := s.decode(i)
+		if q == point.Good && p.kind == point.Number {
+			p.last, p.known = v.Num, true
+		}
+		emit(point.Reading{Point: p.id, At: at, Value: v, Quality: q})
+	}
+}
+
+// Fault emits that no point was measured.
+func (s *Set) Fault(at time.Time, emit func(point.Reading)) {
+	for i := range s.points {
+		emit(point.Reading{Point: s.points[i].id, At: at, Quality: point.Fault})
+	}
+}
+
+// decode returns what a raw value says. beyond marks a life-safety point outside
+// its range on a side where danger is.
+func (s *Set) decode(i int) (v point.Value, q point.Quality, beyond bool) {
+	p, raw := &s.points[i], &s.raws[i]
+	if !raw.OK || p.sentinel(raw.Code) {
+		return point.Value{}, point.Fault, false
+	}
+	q = point.Good
+	if p.status >= 0 {
+		q = s.vouched(p.status)
+	}
+	switch p.kind {
+	case point.Bool:
+		on, ok := p.truth(raw.Code)
+		if !ok {
+			return point.Value{}, point.Fault, false
+		}
+		return point.Truth(on != p.invert), q, false
+	case point.State:
+		if own := quality(p.states, raw.Code); own != point.Good {
+			q = own
+		}
+		return point.Value{Kind: point.State, Num: float64(raw.Code), Text: name(p.states, raw.Code)}, q, false
+	case point.Text:
+		return point.Value{Kind: point.Text, Text: raw.Text}, q, false
+	}
+	x := p.linear.Apply(raw.Num, raw.Places, raw.Digits)
+	if math.IsNaN(x) || math.IsInf(x, 0) {
+		return point.Value{}, point.Fault, false
+	}
+	v = point.Float(x)
+	if q != point.Good {
+		return v, q, false
+	}
+	under, over := p.min != nil && x < *p.min, p.max != nil && x > *p.max
+	switch {
+	case under && p.low, over && p.high:
+		return v, q, true
+	case under, over:
+		return v, point.Implausible, false
+	}
+	return v, q, false
+}
+
+// vouched is what the State point of that index says about measurements.
+func (s *Set) vouched(i int) point.Quality {
+	raw := &s.raws[i]
+	if !raw.OK || s.points[i].sentinel(raw.Code) {
+		return point.Fault
+	}
+	return quality(s.points[i].states, raw.Code)
+}
+
+func (p *member) sentinel(code uint64) bool {
+	for _, s := range p.sentinels {
+		if code == s {
+			return true
+		}
+	}
+	return false
+}
+
+// truth tells active from inactive; ok is false for a code that is neither.
+// Where only one code is declared, the other is 0, or anything else if 0 is taken.
+func (p *member) truth(code uint64) (on, ok bool) {
+	switch {
+	case p.active == nil && p.inactive == nil:
+		return code != 0, true
+	case p.active == nil:
+		return code != *p.inactive, true
+	case code == *p.active:
+		return true, true
+	case p.inactive != nil:
+		return false, code == *p.inactive
+	}
+	return false, code == 0 || *p.active == 0
+}
+
+// quality is what a state says about measurements; an unknown code is a fault.
+func quality(states map[uint64]drivers.State, code uint64) point.Quality {
+	s, ok := states[code]
+	switch {
+	case !ok, s.Class == drivers.ClassFault:
+		return point.Fault
+	case s.Class == drivers.ClassWarmup:
+		return point.Unknown
+	}
+	return point.Good
+}
+
+func name(states map[uint64]drivers.State, code uint64) string {
+	if s, ok := states[code]; ok {
+		return s.Name
+	}
+	return "code " + strconv.FormatUint(code, 10)
+}
+
+// Pick packs the bits of v that mask marks, lowest first (as PEXT does); no
+// mask keeps all.
+func Pick(v, mask uint64) uint64 {
+	if mask == 0 {
+		return v
+	}
+	var out uint64
+	for n := 0; mask != 0; n++ {
+		out |= v >> bits.TrailingZeros64(mask) & 1 << n
+		mask &= mask - 1
+	}
+	return out
+}
