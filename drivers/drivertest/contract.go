@@ -15,15 +15,31 @@ import (
 	"gatehouse/protocol/point"
 )
 
-// Contract is one device to hold a driver's promises against.
+// Contract is one device to hold a driver's promises against. What the device
+// answers stands in Healthy, or is played by Play.
 type Contract struct {
 	New  drivers.Factory
 	Spec drivers.Spec
+	// Deps is asked for each driver's own; the suite adds the link, and the clock
+	// if there is none. It may be nil.
+	Deps func() drivers.Deps
 	// Healthy says what the device answers to each request of its jobs.
 	Healthy []Step
-	// Want is what must be read from it, of every polled point.
+	// Play makes a fresh device that remembers what it was asked (sequence numbers,
+	// a session): request in, reply out, nil for silence. Each driver gets its
+	// own. Once warm it must not allocate, as the poll it is part of must not.
+	Play func() func(request []byte) []byte
+	// Rounds is how often each job runs until a healthy device has given every
+	// value. 0: each job gives all of its own at its first run. Else points may have
+	// other values before, and events come in any round.
+	Rounds int
+	// Want is what must be read from it, of every polled point: what stands at the
+	// end, or of an event what happened.
 	Want map[point.ID]point.Value
-	// Refuse turns a request into the device's refusal.
+	// Events are the points of Want that are occurrences, not levels.
+	Events []point.ID
+	// Refuse turns a request into the device's refusal; nil where the protocol has
+	// none that outlasts its state.
 	Refuse func(request []byte) []byte
 	// Checked says that the framing has a check value: any changed byte shows.
 	Checked bool
@@ -38,7 +54,9 @@ func (c Contract) Run(t *testing.T) {
 	if c.Checked {
 		t.Run("a damaged reply emits nothing", c.damaged)
 	}
-	t.Run("a refusal is an error and a fault", c.refusal)
+	if c.Refuse != nil {
+		t.Run("a refusal is an error and a fault", c.refusal)
+	}
 	t.Run("a dead link is reported as such", c.linkDown)
 	t.Run("an ended context emits nothing", c.ended)
 	t.Run("a probe asks and needs an answer", c.probe)
@@ -50,12 +68,31 @@ func (c Contract) Run(t *testing.T) {
 func (c Contract) build(t testing.TB, script *Script) drivers.Driver {
 	t.Helper()
 	script.Framing = c.Spec.Framing
-	d, err := c.New(c.Spec, drivers.Deps{Link: script, Now: time.Now})
+	var deps drivers.Deps
+	if c.Deps != nil {
+		deps = c.Deps()
+	}
+	deps.Link = script
+	if deps.Now == nil {
+		deps.Now = time.Now
+	}
+	d, err := c.New(c.Spec, deps)
 	if err != nil {
 		t.Fatalf("building the driver: %v", err)
 	}
 	return d
 }
+
+// device is a script that answers as the healthy device does.
+func (c Contract) device() *Script {
+	if c.Play != nil {
+		return &Script{Otherwise: c.Play()}
+	}
+	return &Script{Steps: c.Healthy}
+}
+
+// rounds is how often each job runs until all is known.
+func (c Contract) rounds() int { return max(c.Rounds, 1) }
 
 // collect runs one job and returns what it emitted.
 func collect(ctx context.Context, d drivers.Driver, job int) (got []point.Reading, err error) {
@@ -64,7 +101,7 @@ func collect(ctx context.Context, d drivers.Driver, job int) (got []point.Readin
 }
 
 func (c Contract) jobs(t *testing.T) {
-	d := c.build(t, &Script{Steps: c.Healthy})
+	d := c.build(t, c.device())
 	seen := make(map[point.ID]int)
 	for i, j := range d.Jobs() {
 		if j.Every <= 0 || j.TxBytes <= 0 || j.RxBytes <= 0 || len(j.Points) == 0 {
@@ -99,25 +136,44 @@ func (c Contract) jobs(t *testing.T) {
 }
 
 func (c Contract) healthy(t *testing.T) {
-	d := c.build(t, &Script{Steps: c.Healthy})
+	d := c.build(t, c.device())
+	ownClock := c.Deps != nil && c.Deps().Now != nil
 	before := time.Now()
-	for i, j := range d.Jobs() {
-		got, err := collect(t.Context(), d, i)
-		if err != nil {
-			t.Fatalf("job %d: %v", i, err)
-		}
-		var ids []point.ID
-		for _, r := range got {
-			ids = append(ids, r.Point)
-			if want := c.Want[r.Point]; r.Value != want || r.Quality != point.Good {
-				t.Errorf("%s = %v (%v), want %v (good)", r.Point, r.Value, r.Quality, want)
+	last := make(map[point.ID]point.Reading)
+	for range c.rounds() {
+		for i, j := range d.Jobs() {
+			got, err := collect(t.Context(), d, i)
+			if err != nil {
+				t.Fatalf("job %d: %v", i, err)
 			}
-			if r.At.Before(before) || r.At.After(time.Now()) {
-				t.Errorf("%s at %v: not when it was read", r.Point, r.At)
+			var ids []point.ID
+			for _, r := range got {
+				ids = append(ids, r.Point)
+				last[r.Point] = r
+				if !slices.Contains(j.Points, r.Point) {
+					t.Errorf("job %d emitted %s, which is not its own", i, r.Point)
+				}
+				if !ownClock && (r.At.Before(before) || r.At.After(time.Now())) {
+					t.Errorf("%s at %v: not when it was read", r.Point, r.At)
+				}
+			}
+			if want := slices.Clone(j.Points); c.Rounds == 0 && !slices.Equal(sorted(ids), sorted(want)) {
+				t.Errorf("job %d emitted %v, want each of %v once", i, ids, want)
 			}
 		}
-		if want := slices.Clone(j.Points); !slices.Equal(sorted(ids), sorted(want)) {
-			t.Errorf("job %d emitted %v, want each of %v once", i, ids, want)
+	}
+	for p, want := range c.Want {
+		r, ok := last[p]
+		if !ok {
+			t.Errorf("%s was never emitted", p)
+			continue
+		}
+		kind := point.Level
+		if slices.Contains(c.Events, p) {
+			kind = point.Event
+		}
+		if r.Value != want || r.Quality != point.Good || r.Kind != kind {
+			t.Errorf("%s = %v (%v, kind %d), want %v (good, kind %d)", p, r.Value, r.Quality, r.Kind, want, kind)
 		}
 	}
 }
@@ -159,6 +215,10 @@ func (c Contract) damaged(t *testing.T) {
 
 // spoil feeds every job variants of each of its replies, one at a time.
 func (c Contract) spoil(t *testing.T, vary func(reply []byte, try func([]byte))) {
+	if c.Play != nil {
+		c.spoilPlayed(t, vary)
+		return
+	}
 	for n, step := range c.Healthy {
 		vary(step.Reply, func(bad []byte) {
 			steps := slices.Clone(c.Healthy)
@@ -179,6 +239,53 @@ func (c Contract) spoil(t *testing.T, vary func(reply []byte, try func([]byte)))
 				t.Errorf("reply % x was taken for % x", bad, step.Reply)
 			}
 		})
+	}
+}
+
+// spoilPlayed does the same to a device that remembers. Its replies are not
+// known before, so a variant is found again by its place among the variants.
+func (c Contract) spoilPlayed(t *testing.T, vary func(reply []byte, try func([]byte))) {
+	for exchange := 0; ; exchange++ {
+		for variant := 0; ; variant++ {
+			var reply, bad []byte
+			play, n := c.Play(), -1
+			spoiler := func(request []byte) []byte {
+				answer := play(request)
+				if n++; n != exchange {
+					return answer
+				}
+				reply = slices.Clone(answer)
+				v := -1
+				vary(reply, func(b []byte) {
+					if v++; v == variant {
+						bad = slices.Clone(b)
+					}
+				})
+				return bad
+			}
+			d := c.build(t, &Script{Otherwise: spoiler})
+			var got []point.Reading
+			var err error
+		run:
+			for range c.rounds() {
+				for i := range d.Jobs() {
+					if got, err = collect(t.Context(), d, i); n >= exchange {
+						break run
+					}
+				}
+			}
+			if n < exchange {
+				return // a healthy device was asked no more than that
+			}
+			if bad == nil && variant > 0 {
+				break // all variants of this reply were tried
+			}
+			if err == nil {
+				t.Errorf("exchange %d: reply % x was taken for % x", exchange, bad, reply)
+			} else if len(got) > 0 {
+				t.Errorf("exchange %d: reply % x: emitted %v with %v", exchange, bad, got, err)
+			}
+		}
 	}
 }
 
@@ -213,7 +320,7 @@ func (c Contract) linkDown(t *testing.T) {
 }
 
 func (c Contract) ended(t *testing.T) {
-	d := c.build(t, &Script{Steps: c.Healthy})
+	d := c.build(t, c.device())
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for i := range d.Jobs() {
@@ -224,7 +331,7 @@ func (c Contract) ended(t *testing.T) {
 }
 
 func (c Contract) probe(t *testing.T) {
-	if err := c.build(t, &Script{Steps: c.Healthy}).Probe(t.Context()); err != nil {
+	if err := c.build(t, c.device()).Probe(t.Context()); err != nil {
 		t.Errorf("probe of a healthy device: %v", err)
 	}
 	if err := c.build(t, &Script{}).Probe(t.Context()); !errors.Is(err, drivers.ErrNoReply) {
@@ -233,10 +340,17 @@ func (c Contract) probe(t *testing.T) {
 }
 
 func (c Contract) allocations(t *testing.T) {
-	d := c.build(t, &Script{Steps: c.Healthy})
+	d := c.build(t, c.device())
 	emit := func(point.Reading) {}
+	ctx := t.Context()
+	for range c.rounds() {
+		for i := range d.Jobs() {
+			if err := d.Do(ctx, i, emit); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	for i := range d.Jobs() {
-		ctx := t.Context()
 		if n := testing.AllocsPerRun(100, func() {
 			if err := d.Do(ctx, i, emit); err != nil {
 				t.Fatal(err)
@@ -248,7 +362,7 @@ func (c Contract) allocations(t *testing.T) {
 }
 
 func (c Contract) close(t *testing.T) {
-	d := c.build(t, &Script{Steps: c.Healthy})
+	d := c.build(t, c.device())
 	for range 2 {
 		if err := d.Close(); err != nil {
 			t.Errorf("close: %v", err)
