@@ -19,6 +19,7 @@ const (
 	KindTelemetry         = "telemetry.readings"
 	KindGatewayStarted    = "gateway.started"
 	KindGatewayFault      = "gateway.fault"
+	KindGatewayCommand    = "gateway.command" // a person's order to a device, and what became of it
 	KindGap               = "gap"
 )
 

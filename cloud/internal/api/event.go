@@ -87,7 +87,7 @@ func newData(e eventlog.Entry, r wire.Record) (any, error) {
 	case wire.KindGap:
 		g, err := wire.DecodeGap(r.Body)
 		return gapData{Lane: r.Lane.String(), First: g.First, Last: g.Last, Reason: g.Reason}, err
-	case wire.KindGatewayStarted, wire.KindGatewayFault:
+	case wire.KindGatewayStarted, wire.KindGatewayFault, wire.KindGatewayCommand:
 		n, err := wire.DecodeNote(r.Body)
 		return noteData{Text: n.Text, Attrs: n.Attrs}, err
 	}

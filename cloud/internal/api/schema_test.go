@@ -136,6 +136,7 @@ func TestEveryPublishedTypeIsAsItsSchemaSays(t *testing.T) {
 		{wire.KindAlarmCleared, wire.LaneAlarm, alarm(point.Value{Kind: point.State, Num: 2, Text: "高报"})},
 		{wire.KindTelemetry, wire.LaneTelemetry, telemetry},
 		{wire.KindGatewayStarted, wire.LaneEvent, wire.Note{Text: "started"}},
+		{wire.KindGatewayCommand, wire.LaneEvent, wire.Note{Text: "device command", Attrs: map[string]string{"device": "qf-1", "by": "老王"}}},
 		{wire.KindGatewayFault, wire.LaneEvent, wire.Note{Text: "fault", Attrs: map[string]string{"bus": "b1"}}},
 		{wire.KindGap, wire.LaneMedia, wire.Gap{First: 1, Last: 4, Reason: "quota"}},
 		{"future.kind", wire.LaneEvent, wire.Note{Text: "opaque"}},

@@ -20,7 +20,7 @@ func DataFile(eventType string) string {
 		return "alarm.json"
 	case "telemetry.readings":
 		return "telemetry.json"
-	case "gateway.started", "gateway.fault":
+	case "gateway.started", "gateway.fault", "gateway.command":
 		return "note.json"
 	case "gap":
 		return "gap.json"
