@@ -86,7 +86,7 @@ func Run(ctx context.Context, o Options) error {
 		Flush: plan.Config.Cloud.Flush, Points: telemetryPoints(points), Append: st.Append, Record: clk.NewRecord, Log: o.Log,
 	})
 	tab, err := table.New(table.Options{
-		Points:    tablePoints(points),
+		Points:    tablePoints(plan, points),
 		Followers: []table.Follower{chain.observe, tel.Observe},
 		Ticks:     []func(time.Time){chain.tick},
 		Now:       time.Now, Log: o.Log, Registerer: reg,
@@ -105,7 +105,8 @@ func Run(ctx context.Context, o Options) error {
 	for _, s := range sirens {
 		s.Resume(alarms.List())
 	}
-	control, err := openControl(plan, alarms, tab, points, o.Log)
+	field := fieldwork{buses: buses, record: clk.NewRecord, commit: st.Commit, log: o.Log}
+	control, err := openControl(plan, alarms, tab, points, field, o.Log)
 	if err != nil {
 		return err
 	}
@@ -168,9 +169,9 @@ func announce(st *store.Store, clk *clock.Clock, plan config.Plan, o Options) {
 
 // openControl opens the control socket beside the store. A daemon that cannot
 // have one runs on without the commands, unless another daemon has it.
-func openControl(plan config.Plan, alarms *alarm.Manager, tab *table.Table, points []*rule.PointInfo, log *slog.Logger) (*web.Control, error) {
+func openControl(plan config.Plan, alarms *alarm.Manager, tab *table.Table, points []*rule.PointInfo, field fieldwork, log *slog.Logger) (*web.Control, error) {
 	c, err := web.ListenControl(web.ControlOptions{
-		Path: filepath.Join(plan.Config.Store.Dir, web.SocketName), Alarms: alarms, Points: tab, Info: points, Log: log,
+		Path: filepath.Join(plan.Config.Store.Dir, web.SocketName), Alarms: alarms, Points: tab, Info: points, Fieldwork: field, Log: log,
 	})
 	if err != nil && !errors.Is(err, web.ErrRunning) {
 		log.Error("the gatehouse commands cannot reach this daemon; everything else works", "err", err)

@@ -1,10 +1,10 @@
 package app
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"runtime/debug"
 	"strings"
@@ -13,8 +13,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"gatehouse/drivers"
-	"gatehouse/drivers/all"
 	"gatehouse/edge/internal/alarm"
 	"gatehouse/edge/internal/bus"
 	"gatehouse/edge/internal/clock"
@@ -88,6 +86,7 @@ type busSet struct {
 	start   time.Time // beats count from here, on the monotonic clock
 	list    []*liveBus
 	outputs map[point.ID]*liveBus // on which bus each output is
+	devices map[string]*liveBus   // on which bus each device is
 }
 
 type liveBus struct {
@@ -102,7 +101,7 @@ func (b *liveBus) follow(put func([]point.Reading)) { b.put = put }
 
 // newBuses builds the buses and the drivers of the devices on them.
 func newBuses(plan config.Plan, reg prometheus.Registerer, log *slog.Logger) (*busSet, error) {
-	set := &busSet{start: time.Now(), outputs: make(map[point.ID]*liveBus)}
+	set := &busSet{start: time.Now(), outputs: make(map[point.ID]*liveBus), devices: make(map[string]*liveBus)}
 	var errs []error
 	for _, bp := range plan.Buses {
 		live := &liveBus{id: bp.ID}
@@ -119,9 +118,10 @@ func newBuses(plan config.Plan, reg prometheus.Registerer, log *slog.Logger) (*b
 		live.bus = b
 		set.list = append(set.list, live)
 		for _, dp := range bp.Devices {
-			if err := attach(b, dp, log); err != nil {
+			if err := attach(b, dp, plan, log); err != nil {
 				errs = append(errs, fmt.Errorf("device %s: %w", dp.Spec.Device, err))
 			}
+			set.devices[dp.Spec.Device] = live
 			for _, p := range dp.Spec.Points {
 				if p.Write != nil {
 					set.outputs[p.ID] = live
@@ -140,29 +140,6 @@ func retries(n *int) int {
 		return defaultRetries
 	}
 	return *n
-}
-
-func attach(b *bus.Bus, dp config.DevicePlan, log *slog.Logger) error {
-	factory := all.Factories[dp.Driver]
-	if factory == nil {
-		return fmt.Errorf("no driver %q", dp.Driver)
-	}
-	d, err := factory(dp.Spec, drivers.Deps{
-		Link: b.Link(dp.Spec.Device, dp.Timing), Log: log.With("device", dp.Spec.Device), Now: time.Now,
-	})
-	if err != nil {
-		return err
-	}
-	return b.Attach(dp.Spec.Device, d)
-}
-
-// write commands an output point on its bus.
-func (s *busSet) write(ctx context.Context, p point.ID, v point.Value) error {
-	b := s.outputs[p]
-	if b == nil {
-		return fmt.Errorf("%s: %w", p, drivers.ErrNotWritable)
-	}
-	return b.bus.Write(ctx, p, v)
 }
 
 // newSirens makes a siren of every output with that role. trouble is told what
@@ -204,12 +181,30 @@ func inputs(plan config.Plan) []*rule.PointInfo {
 	return points
 }
 
-func tablePoints(inputs []*rule.PointInfo) []table.Point {
+func tablePoints(plan config.Plan, inputs []*rule.PointInfo) []table.Point {
+	offline := make(map[string]time.Duration)
+	for _, b := range plan.Buses {
+		for _, d := range b.Devices {
+			offline[d.Spec.Device] = d.Offline
+		}
+	}
 	points := make([]table.Point, len(inputs))
 	for slot, info := range inputs {
-		points[slot] = table.Point{ID: info.ID, Limit: table.SilenceLimit(info.Every, point.Roles[info.Role].Safety)}
+		points[slot] = table.Point{ID: info.ID, Limit: silenceLimit(info, offline[info.ID.Device()])}
 	}
 	return points
+}
+
+// silenceLimit is how long a point may be silent: as its protocol says, or by
+// its period. Nobody can tell the silence of an event from its absence.
+func silenceLimit(info *rule.PointInfo, offline time.Duration) time.Duration {
+	switch {
+	case info.Kind == point.Text:
+		return math.MaxInt64
+	case offline > 0:
+		return offline
+	}
+	return table.SilenceLimit(info.Every, point.Roles[info.Role].Safety)
 }
 
 func telemetryPoints(inputs []*rule.PointInfo) []telemetry.Point {

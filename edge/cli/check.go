@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"gatehouse/edge/app"
 	"gatehouse/edge/internal/config"
 )
 
@@ -33,6 +34,9 @@ func checkCommand(s Streams) *cobra.Command {
 			var problems config.Errors
 			if err != nil && !errors.As(err, &problems) {
 				return err
+			}
+			if err == nil {
+				plan.Warnings = append(plan.Warnings, app.Budgets(plan, path)...)
 			}
 			if asJSON {
 				return printFindings(s, problems, plan.Warnings)

@@ -43,7 +43,8 @@ func Execute(ctx context.Context, args []string, s Streams) int {
 	root.SetErr(s.Err)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().String("lang", "", "language of what people read: zh or en (default: from LANG, else zh)")
-	root.AddCommand(runCommand(s), checkCommand(s), alarmsCommand(s), pointsCommand(s), versionCommand(s))
+	root.AddCommand(runCommand(s), checkCommand(s), alarmsCommand(s), pointsCommand(s), busesCommand(s),
+		traceCommand(s), commandCommand(s), versionCommand(s))
 	err := root.ExecuteContext(ctx)
 	var usage usageError
 	switch {

@@ -18,6 +18,9 @@ type words struct {
 	ackedBy   string
 	notStored string
 	status    map[string]string
+	link      map[bool]string
+	done      string
+	confirm   string // device, command, device
 }
 
 // title is what the alarm is called in this language, or in the other if it
@@ -33,6 +36,8 @@ func chinese() words {
 	return words{
 		noAlarms: "没有未结的报警。", since: "自", ackedBy: "已确认", notStored: "已生效,但尚未存盘:存储无响应",
 		status: map[string]string{"raised": "未确认", "acknowledged": "已确认", "cleared": "已恢复,未确认"},
+		link:   map[bool]string{true: "已连接", false: "未连接"}, done: "已执行",
+		confirm: "对设备 %s 执行命令 %s,将记录在案。输入设备编号 %s 确认: ",
 	}
 }
 
@@ -40,6 +45,8 @@ func english() words {
 	return words{
 		english: true, noAlarms: "No open alarms.", since: "since", ackedBy: "acknowledged by", notStored: "done, but not yet stored: the store does not answer",
 		status: map[string]string{"raised": "not acknowledged", "acknowledged": "acknowledged", "cleared": "cleared, not acknowledged"},
+		link:   map[bool]string{true: "up", false: "down"}, done: "done",
+		confirm: "Device %s, command %s; it will be put on record. Type the device's id %s to confirm: ",
 	}
 }
 

@@ -348,7 +348,7 @@ func (m *Manager) step(key, kind string, a *Alarm) *commit {
 // Acknowledge records that actor has taken note of an open alarm and returns
 // it when that is durable. A second acknowledgement changes nothing.
 func (m *Manager) Acknowledge(id wire.EventID, actor string) (Alarm, error) {
-	if actor = strings.TrimSpace(actor); !validName(actor) {
+	if actor = strings.TrimSpace(actor); !ValidName(actor) {
 		return Alarm{}, ErrNoActor
 	}
 	m.mu.Lock()
@@ -368,8 +368,8 @@ func (m *Manager) Acknowledge(id wire.EventID, actor string) (Alarm, error) {
 	return after, m.queue.wait(c)
 }
 
-// validName keeps what would garble a screen or a record out of both.
-func validName(s string) bool {
+// ValidName reports whether s can name a person; it keeps what would garble a screen or a record out of both.
+func ValidName(s string) bool {
 	return s != "" && utf8.ValidString(s) && utf8.RuneCountInString(s) <= 64 &&
 		strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
 }

@@ -91,11 +91,12 @@ type Failure struct {
 
 // ControlOptions is what a Control needs.
 type ControlOptions struct {
-	Path   string
-	Alarms Alarms
-	Points Points
-	Info   []*rule.PointInfo // of each entry of a snapshot
-	Log    *slog.Logger
+	Path      string
+	Alarms    Alarms
+	Points    Points
+	Info      []*rule.PointInfo // of each entry of a snapshot
+	Fieldwork Fieldwork
+	Log       *slog.Logger
 }
 
 // Control serves the control socket.
@@ -129,6 +130,10 @@ func (c *Control) Run(ctx context.Context) error {
 	mux.HandleFunc("GET /v1/alarms", c.listAlarms)
 	mux.HandleFunc("POST /v1/alarms/{id}/ack", c.ackAlarm)
 	mux.HandleFunc("GET /v1/points", c.listPoints)
+	mux.HandleFunc("GET /v1/buses", c.listBuses)
+	mux.HandleFunc("GET /v1/buses/{id}/trace", c.traceBus)
+	mux.HandleFunc("GET /v1/devices/{id}/commands", c.listCommands)
+	mux.HandleFunc("POST /v1/devices/{id}/commands/{name}", c.commandDevice)
 	return serve(ctx, c.ln, mux)
 }
 

@@ -51,16 +51,21 @@ func (b *board) Snapshot() []table.Entry {
 // serving runs a control socket and returns a client that dials it.
 func serving(t *testing.T, b *board) (*http.Client, string) {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), SocketName)
-	c, err := ListenControl(ControlOptions{Path: path, Alarms: b, Points: b, Log: silent(),
+	return servingOptions(t, ControlOptions{Alarms: b, Points: b,
 		Info: []*rule.PointInfo{{ID: "det-1/gas", Unit: point.PercentLEL, Role: "gas"}}})
+}
+
+func servingOptions(t *testing.T, o ControlOptions) (*http.Client, string) {
+	t.Helper()
+	o.Path, o.Log = filepath.Join(t.TempDir(), SocketName), silent()
+	c, err := ListenControl(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	background(t, c.Run)
 	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", path)
-	}}}, path
+		return new(net.Dialer).DialContext(ctx, "unix", o.Path)
+	}}}, o.Path
 }
 
 func background(t *testing.T, run func(context.Context) error) {
