@@ -298,6 +298,7 @@ func (c checker) write(key string, p *Point) {
 		if uint32(w.Address) != p.Address || w.PulseAddress != nil && uint32(*w.PulseAddress) != p.Address {
 			c.Fail(key+".address", "write the point's own address", "a door reader's %s is commanded where it stands", p.Space)
 		}
+	case p.Space == "":
 	case p.Space != "coil" && p.Space != "holding":
 		c.Fail(key, "outputs are coils or holding registers", "nothing can be written to a %s", p.Space)
 	case p.Space == "holding" && (w.On == nil || w.Off == nil):

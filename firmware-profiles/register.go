@@ -38,9 +38,7 @@ func (p Profile) Place(d *strict.Doc, key, name string, r Register) Profile {
 	case isState && len(p.States[pt.States]) == 0:
 		c.Fail(key+".states", "name the codes: {0: {name: normal, class: normal}, …}", "is missing")
 	}
-	if !pt.Open() {
-		c.value(key, &pt)
-	}
+	c.value(key, &pt)
 	p.Points = slices.Clone(p.Points)
 	p.Points[i] = pt
 	return p

@@ -3,11 +3,19 @@ package profiles
 import (
 	"fmt"
 	"strconv"
+	"time"
 )
+
+// offlineOSDP is the silence after which both libosdp (osdp_common.h) and OSDP.Net
+// (Bus.cs) take a reader for lost.
+const offlineOSDP = 8 * time.Second
 
 // fill puts the defaults in, so that nobody downstream knows them.
 func (p *Profile) fill() {
 	p.Link.Addresses = max(p.Link.Addresses, 1)
+	if p.Driver == "osdp" && p.Timing.Offline == 0 {
+		p.Timing.Offline = offlineOSDP
+	}
 	if p.Unasked() && p.Timing.Poll == 0 {
 		p.Timing.Poll = p.Timing.Offline / 3 // nobody asks; how fresh a value is follows from it
 	}
@@ -62,7 +70,16 @@ func (p Point) Open() bool { return p.Space == "" }
 
 // Unasked reports whether the device talks by itself: nobody asks it, and it
 // owns its link.
-func (p Profile) Unasked() bool { return p.Frame != nil && len(p.Frame.Request) == 0 }
+func (p Profile) Unasked() bool {
+	return p.Driver == "lineframe" && p.Frame != nil && len(p.Frame.Request) == 0
+}
+
+// Addresses is the range of addresses that can be set on a device of this
+// kind; ok is false if it has none.
+func (p Profile) Addresses() (first, last int, ok bool) {
+	s := wayOf(p.Driver).addresses
+	return int(s.first), int(s.last), s != span{}
+}
 
 // expand writes rows of points out.
 func (p *Profile) expand() {

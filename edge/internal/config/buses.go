@@ -12,22 +12,13 @@ import (
 	"gatehouse/protocol/point"
 )
 
-// Defaults of a bus. A reply deadline must outlast the longest reply.
+// Bounds of what a site may say of a line.
 const (
-	thinkTime       = 200 * time.Millisecond // what a serial slave may take before it begins to answer
-	longestFrame    = 256                    // bytes of the longest Modbus RTU frame, MODBUS over serial line V1.02, 2.5.1.1
-	bitsPerChar     = 11                     // on the line, the same document, 2.5.1
-	networkTimeout  = time.Second
-	defaultBaud     = 9600 // behind a serial server that nobody described
-	defaultRetries  = 1
-	fastBaud        = 19200 // above it the silence is fixed, 2.5.1.1
-	fastGap         = 1750 * time.Microsecond
-	maxTimeout      = 30 * time.Second
-	maxGap          = time.Second
-	maxRetries      = 5
-	shortestPoll    = 100 * time.Millisecond
-	slowestSafety   = 10 * time.Second // NFPA 72, EN 54-2: input to local alert
-	lastUnitAddress = 247              // MODBUS over serial line V1.02, 2.2
+	minTimeout     = 10 * time.Millisecond
+	maxTimeout     = 30 * time.Second
+	maxGap         = time.Second
+	defaultRetries = 1
+	maxRetries     = 5
 )
 
 // unstable are device paths that another adapter may have after the next boot.
@@ -75,7 +66,7 @@ func (l *loader) link(key string, b *Bus, links map[string]string) {
 	}
 	links[link.Address] = b.ID
 	l.framing(key, b, link)
-	l.pace(key, b, link)
+	l.pace(key, b)
 }
 
 // badLink reports each fault of a link on its own: what it says, and what the
@@ -104,48 +95,29 @@ func (l *loader) framing(key string, b *Bus, link bus.Link) {
 		l.Fail(key+".framing", strict.OneOf(b.Framing, []drivers.Framing{drivers.RTU, drivers.TCP}), "unknown framing %q", b.Framing)
 	case b.Framing == drivers.TCP && link.Serial:
 		l.Fail(key+".framing", "remove it: a serial line carries rtu", "tcp does not run on a serial line")
+	case b.Framing == drivers.TCP && link.Listen:
+		l.Fail(key+".framing", "write rtu: what dials in is a serial server", "a device that speaks Modbus TCP does not dial in")
 	}
 }
 
-// pace checks and fills timeout, gap and retries.
-func (l *loader) pace(key string, b *Bus, link bus.Link) {
-	if l.Has(key+".timeout") && (b.Timeout < 10*time.Millisecond || b.Timeout > maxTimeout) {
-		l.Fail(key+".timeout", "use 10ms to 30s", "%v is out of range", b.Timeout)
-	}
-	if b.Gap < 0 || b.Gap > maxGap {
-		l.Fail(key+".gap", "use 0s to 1s", "%v is out of range", b.Gap)
-	}
+// pace checks timeout, gap and retries. What the site does not state stays
+// zero: the bus knows what fits the speed of its line.
+func (l *loader) pace(key string, b *Bus) {
+	l.timing(key, b.Timeout, b.Gap)
 	if b.Retries == nil {
 		n := defaultRetries
 		b.Retries = &n
 	} else if *b.Retries < 0 || *b.Retries > maxRetries {
 		l.Fail(key+".retries", "use 0 to 5", "%d is out of range", *b.Retries)
 	}
-	timeout, gap := defaultPace(link, b.Framing)
-	setDefault(&b.Timeout, timeout)
-	if !l.Has(key + ".gap") {
-		b.Gap = gap
-	}
 }
 
-// defaultPace is the reply deadline and the silence between frames of a link
-// of which nobody said more.
-func defaultPace(link bus.Link, framing drivers.Framing) (timeout, gap time.Duration) {
-	if framing == drivers.TCP {
-		return networkTimeout, 0
+// timing checks the two times of a bus or a device.
+func (l *loader) timing(key string, timeout, gap time.Duration) {
+	if l.Has(key+".timeout") && (timeout < minTimeout || timeout > maxTimeout) {
+		l.Fail(key+".timeout", "use 10ms to 30s", "%v is out of range", timeout)
 	}
-	baud := link.Baud
-	if baud == 0 {
-		baud = defaultBaud
+	if gap < 0 || gap > maxGap {
+		l.Fail(key+".gap", "use 0s to 1s", "%v is out of range", gap)
 	}
-	char := time.Second * bitsPerChar / time.Duration(baud)
-	gap = fastGap
-	if baud <= fastBaud {
-		gap = char * 7 / 2
-	}
-	timeout = thinkTime + longestFrame*char
-	if !link.Serial {
-		timeout += networkTimeout
-	}
-	return timeout.Round(time.Millisecond), gap
 }

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"gatehouse/drivers"
@@ -16,10 +18,12 @@ const (
 
 // Target is which device a profile is compiled for.
 type Target struct {
-	Device  string
-	Address int
-	Every   time.Duration
-	Framing drivers.Framing
+	Device     string
+	Address    int
+	Meter      string // 12 digits; "" is the only meter on the line
+	Every      time.Duration
+	Framing    drivers.Framing
+	AllowClear bool
 }
 
 // Override is what a site changes of a profile's point.
@@ -36,13 +40,14 @@ func (o Override) role(p profiles.Point) point.Role {
 	return p.Role
 }
 
-// Compile turns a profile, in the variant at hand, into what a driver needs to
-// know of one device. It expects overrides that fit, as loading a config
-// checks them.
+// Compile turns a profile, in the variant at hand and with every point placed,
+// into what a driver needs to know of one device. It expects overrides that
+// fit, as loading a config checks them.
 func Compile(p profiles.Profile, t Target, overrides map[string]Override) drivers.Spec {
 	spec := drivers.Spec{
-		Device: t.Device, Framing: t.Framing, Address: t.Address, Every: t.Every, Hole: p.Hole,
-		Points: make([]drivers.PointSpec, len(p.Points)),
+		Device: t.Device, Framing: t.Framing, Address: t.Address, Meter: t.Meter, Every: t.Every, Hole: p.Hole,
+		Frame: compileFrame(p.Frame), Points: make([]drivers.PointSpec, len(p.Points)),
+		Commands: compileCommands(p.Commands), AllowClear: t.AllowClear,
 	}
 	for i, pt := range p.Points {
 		spec.Points[i] = compilePoint(p, pt, t, overrides[pt.Name])
@@ -55,12 +60,14 @@ func compilePoint(of profiles.Profile, p profiles.Point, t Target, o Override) d
 	spec := drivers.PointSpec{
 		ID: point.MakeID(t.Device, p.Name), Role: role, Unit: p.Unit, Kind: p.Kind(),
 		Every: t.Every, Critical: point.Roles[role].Safety,
-		At:   drivers.Item{Space: p.Space, Address: uint32(p.Address), UnitPlus: p.UnitPlus},
-		Type: p.Type, Order: p.Order, Bits: p.Bits,
+		At:   drivers.Item{Space: p.Space, Address: p.Address, UnitPlus: p.UnitPlus},
+		Type: p.Type, Size: p.Size, Order: p.Order, Swap: p.Swap, Bits: p.Bits,
 		Scale: p.Scale, Offset: p.Offset,
 		Decimals: compileLookup(p.Decimals, p.UnitPlus), UnitFrom: compileLookup(p.UnitFrom, p.UnitPlus),
+		Active: p.Active, Inactive: p.Inactive,
 		Invert:   p.Invert != (o.Contact == contactNC),
-		StatusOf: p.StatusOf, Sentinels: p.Sentinels, Min: p.Min, Max: p.Max,
+		StatusOf: p.StatusOf, Sentinels: p.Sentinels, Min: p.Min, Max: p.Max, MaxStep: p.MaxStep,
+		Write: compileWrite(p, o.Pulse),
 	}
 	if set := of.States[p.States]; set != nil {
 		spec.States = make(map[uint64]drivers.State, len(set))
@@ -68,13 +75,23 @@ func compilePoint(of profiles.Profile, p profiles.Point, t Target, o Override) d
 			spec.States[code] = drivers.State{Name: s.Name, Class: drivers.Class(s.Class)}
 		}
 	}
-	if w := p.Write; w != nil {
-		spec.Write = &drivers.Output{At: drivers.Item{Space: p.Space, Address: uint32(w.Address), UnitPlus: p.UnitPlus}, PulseFor: o.Pulse}
-		if w.PulseAddress != nil {
-			spec.Write.PulseAt = &drivers.Item{Space: p.Space, Address: uint32(*w.PulseAddress), UnitPlus: p.UnitPlus}
-		}
-	}
 	return spec
+}
+
+func compileWrite(p profiles.Point, pulse time.Duration) *drivers.Output {
+	w := p.Write
+	if w == nil {
+		return nil
+	}
+	at := func(address uint16) drivers.Item {
+		return drivers.Item{Space: p.Space, Address: uint32(address), UnitPlus: p.UnitPlus}
+	}
+	out := &drivers.Output{At: at(w.Address), On: w.On, Off: w.Off, Multiple: w.Multiple, PulseFor: pulse}
+	if w.PulseAddress != nil {
+		pulseAt := at(*w.PulseAddress)
+		out.PulseAt = &pulseAt
+	}
+	return out
 }
 
 func compileLookup(l *profiles.Lookup, unitPlus int) *drivers.Lookup {
@@ -85,4 +102,33 @@ func compileLookup(l *profiles.Lookup, unitPlus int) *drivers.Lookup {
 		At:   drivers.Item{Space: l.Space, Address: uint32(l.Address), UnitPlus: unitPlus},
 		Bits: l.Bits, Map: l.Map,
 	}
+}
+
+func compileFrame(f *profiles.Frame) *drivers.Frame {
+	if f == nil {
+		return nil
+	}
+	frame := &drivers.Frame{Request: f.Request, Start: f.Start, End: f.End, Size: f.Size, Max: f.Max}
+	if l := f.Length; l != nil {
+		frame.Length = &drivers.Length{At: l.At, Size: l.Size, Little: l.Little, Add: l.Add}
+	}
+	if c := f.Check; c != nil {
+		frame.Check = drivers.Check{Kind: c.Kind, From: c.From, Until: c.Until, At: c.At}
+	}
+	return frame
+}
+
+// compileCommands lists them by name.
+func compileCommands(commands map[string]profiles.Command) []drivers.Command {
+	var out []drivers.Command
+	for _, name := range slices.Sorted(maps.Keys(commands)) {
+		cmd := drivers.Command{Name: name}
+		for _, s := range commands[name].Steps {
+			cmd.Steps = append(cmd.Steps, drivers.Step{
+				At: drivers.Item{Space: s.Space, Address: uint32(s.Address)}, Value: s.Value, Multiple: s.Multiple, Pause: s.Pause,
+			})
+		}
+		out = append(out, cmd)
+	}
+	return out
 }

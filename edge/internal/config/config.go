@@ -110,8 +110,8 @@ type Bus struct {
 	ID      string          `yaml:"id"`
 	Link    string          `yaml:"link"` // serial:PATH?baud=9600&parity=none&stop=1, tcp://HOST:PORT
 	Framing drivers.Framing `yaml:"framing"`
-	Timeout time.Duration   `yaml:"timeout"` // reply deadline; default by link and baud
-	Gap     time.Duration   `yaml:"gap"`     // silence between frames; default 3.5 characters
+	Timeout time.Duration   `yaml:"timeout"` // reply deadline; default (also 0s) by link and speed
+	Gap     time.Duration   `yaml:"gap"`     // silence between frames; default (also 0s) 3.5 characters of a serial line
 	Retries *int            `yaml:"retries"` // before a poll counts as failed; default 1
 }
 

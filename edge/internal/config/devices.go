@@ -3,26 +3,27 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"gatehouse/drivers"
 	"gatehouse/edge/internal/bus"
-	"gatehouse/edge/internal/rule"
 	profiles "gatehouse/firmware-profiles"
 	"gatehouse/firmware-profiles/strict"
-	"gatehouse/protocol/point"
 )
 
-// span is the addresses one device takes on its bus.
-type span struct {
-	first, last int
-	device      string
-}
+// Bounds of how often a device may be asked.
+const (
+	shortestPoll  = 10 * time.Millisecond
+	longestPoll   = time.Hour
+	slowestSafety = 10 * time.Second // NFPA 72, EN 54-2: input to local alert
+)
 
 func (l *loader) devices() {
 	plans := make([]BusPlan, len(l.cfg.Buses))
+	lines := make([]line, len(plans))
 	index := make(map[string]int, len(plans))
 	for i, b := range l.cfg.Buses {
 		plans[i].Bus = b
@@ -30,7 +31,7 @@ func (l *loader) devices() {
 			index[b.ID] = i
 		}
 	}
-	ids, spans := make(map[string]bool), make(map[string][]span)
+	ids := make(map[string]bool)
 	for i := range l.cfg.Devices {
 		d := &l.cfg.Devices[i]
 		key := fmt.Sprintf("devices[%d]", i)
@@ -40,20 +41,22 @@ func (l *loader) devices() {
 		at, known := index[d.Bus]
 		l.deviceBus(key, d.Bus, known)
 		profile, ok := l.profile(key, d)
-		l.address(key, d, max(profile.Link.Addresses, 1), spans)
 		if !ok {
 			continue
 		}
-		var framing drivers.Framing
+		on := &line{} // of its own, if its bus is not known
+		var b Bus
 		if known {
-			framing = plans[at].Framing
+			on, b = &lines[at], l.cfg.Buses[at]
 		}
-		plan := l.device(key, d, profile, framing)
+		l.join(key, d, profile, b, on)
+		plan := l.device(key, d, profile, b)
 		if known {
 			plans[at].Devices = append(plans[at].Devices, plan)
 		}
 	}
 	l.plan.Buses = plans
+	l.cardKey()
 }
 
 func (l *loader) deviceBus(key, id string, known bool) {
@@ -69,7 +72,7 @@ func (l *loader) deviceBus(key, id string, known bool) {
 
 // profile loads the device's profile in the variant it asks for.
 func (l *loader) profile(key string, d *Device) (profiles.Profile, bool) {
-	if !l.required(key+".profile", d.Profile, strict.OneOf("", profiles.Names())) {
+	if !l.required(key+".profile", d.Profile, "name the device's model, as firmware-profiles lists them, or the path of a .yaml of your own") {
 		return profiles.Profile{}, false
 	}
 	p, cached := l.profiles[d.Profile]
@@ -83,7 +86,7 @@ func (l *loader) profile(key string, d *Device) (profiles.Profile, bool) {
 	with, err := p.With(d.Variant)
 	if err != nil {
 		hint := "remove it: the profile has no variants"
-		if names := variantNames(p); len(names) > 0 {
+		if names := slices.Sorted(maps.Keys(p.Variants)); len(names) > 0 {
 			hint = strict.OneOf(d.Variant, names)
 		}
 		l.Fail(key+".variant", hint, "%v", err)
@@ -118,54 +121,11 @@ func (l *loader) loadProfile(key, name string) (profiles.Profile, bool) {
 	return p, err == nil
 }
 
-func variantNames(p profiles.Profile) []string {
-	names := make([]string, 0, len(p.Variants))
-	for n := range p.Variants {
-		names = append(names, n)
-	}
-	slices.Sort(names)
-	return names
-}
-
-func (l *loader) address(key string, d *Device, count int, spans map[string][]span) {
-	mine := span{d.Address, d.Address + count - 1, d.ID}
-	if !l.Has(key + ".address") {
-		l.Fail(key+".address", "give the address set on the device, 1 to 247", "is missing")
-		return
-	}
-	if mine.first < 1 || mine.last > lastUnitAddress {
-		what := "%v cannot be set on a device"
-		if count > 1 {
-			what = "the device would take %v"
-		}
-		l.Fail(key+".address", fmt.Sprintf("use 1 to %d", lastUnitAddress-count+1), what, mine)
-		return
-	}
-	for _, s := range spans[d.Bus] {
-		if mine.first <= s.last && s.first <= mine.last {
-			l.Fail(key+".address", "give each device addresses of its own", "device %s takes %s, and this one %s, on bus %s", s.device, s, mine, d.Bus)
-			break
-		}
-	}
-	spans[d.Bus] = append(spans[d.Bus], mine)
-}
-
-// String prints 7 or 1 to 4.
-func (s span) String() string {
-	if s.first == s.last {
-		return fmt.Sprint(s.first)
-	}
-	return fmt.Sprintf("%d to %d", s.first, s.last)
-}
-
-// device checks what the site says about the points and compiles the rest.
-func (l *loader) device(key string, d *Device, p profiles.Profile, framing drivers.Framing) DevicePlan {
-	if !l.Has(key + ".poll") {
-		d.Poll = p.Timing.Poll
-	}
-	if d.Poll < shortestPoll || d.Poll > time.Hour {
-		l.Fail(key+".poll", "use 100ms to 1h", "%v is out of range", d.Poll)
-	}
+// device checks what the site says about the device and its points, and
+// compiles the rest.
+func (l *loader) device(key string, d *Device, p profiles.Profile, b Bus) DevicePlan {
+	l.poll(key, d, p)
+	p = l.registers(key, d, p)
 	overrides := make(map[string]Override, len(d.Points))
 	for name, site := range d.Points {
 		at := key + ".points." + name
@@ -176,91 +136,76 @@ func (l *loader) device(key string, d *Device, p profiles.Profile, framing drive
 		}
 		overrides[name] = l.override(at, site, pt)
 	}
-	spec := Compile(p, Target{Device: d.ID, Address: d.Address, Every: d.Poll, Framing: framing}, overrides)
+	target := Target{Device: d.ID, Address: d.Address, Every: d.Poll, Framing: b.Framing, AllowClear: d.ClearText}
+	if d.Meter != anyMeter {
+		target.Meter = d.Meter
+	}
+	spec := Compile(p, target, overrides)
 	if d.Poll > slowestSafety && slices.ContainsFunc(spec.Points, func(p drivers.PointSpec) bool { return p.Critical }) {
 		l.warn(key+".poll", fmt.Sprintf("use %v or less", slowestSafety), "an alarm of this device may be %v late", d.Poll)
 	}
 	for i, ps := range spec.Points {
 		l.plan.Points[ps.ID] = l.info(ps.ID, d, p.Points[i], overrides[p.Points[i].Name], p)
 	}
-	return DevicePlan{Driver: p.Driver, Spec: spec, Timing: bus.Timing{Timeout: p.Timing.Timeout, Gap: p.Timing.Gap}}
+	return DevicePlan{
+		Driver: p.Driver, Spec: spec, Offline: p.Timing.Offline,
+		Timing: l.deviceTiming(key, d, p, b, spec), KeyFile: l.door(key, d, p, spec),
+	}
 }
 
-// override checks one point of the site against the profile's.
-func (l *loader) override(key string, site DevicePoint, p profiles.Point) Override {
-	o := Override{Role: site.Role, Contact: site.Contact, Pulse: site.Pulse}
-	if site.Role != "" {
-		if fault, hint := roleFits(site.Role, p); fault != "" {
-			l.Fail(key+".role", hint, "%s", fault)
-			o.Role = ""
-		} else if point.Roles[p.Role].Safety && !point.Roles[site.Role].Safety {
-			l.warn(key+".role", "keep role "+string(p.Role)+" unless someone answers for it", "takes point %s out of the watch over life safety", p.Name)
-		}
+// poll checks and fills how often the device is asked.
+func (l *loader) poll(key string, d *Device, p profiles.Profile) {
+	given := l.Has(key + ".poll")
+	if !given {
+		d.Poll = p.Timing.Poll
 	}
-	if o.Contact != "" {
-		switch {
-		case p.Kind() != point.Bool || p.Write != nil:
-			l.Fail(key+".contact", "remove it", "point %s is no contact", p.Name)
-			o.Contact = ""
-		case o.Contact != contactNO && o.Contact != contactNC:
-			l.Fail(key+".contact", "no: closes to alarm; nc: opens to alarm", "unknown contact sense %q", o.Contact)
-			o.Contact = ""
-		}
+	switch offline := p.Timing.Offline; {
+	case given && p.Unasked():
+		l.Fail(key+".poll", "remove it", "nobody asks a device that talks by itself")
+	case given && (d.Poll < shortestPoll || d.Poll > longestPoll):
+		l.Fail(key+".poll", "use 10ms to 1h", "%v is out of range", d.Poll)
+	case given && offline > 0 && d.Poll >= offline:
+		l.Fail(key+".poll", fmt.Sprintf("ask more often than every %v", offline), "the device counts as lost after %v of silence", offline)
 	}
-	if l.Has(key + ".pulse") {
-		if fault, hint := pulseFits(o.Pulse, p); fault != "" {
-			l.Fail(key+".pulse", hint, "%s", fault)
-			o.Pulse = 0
-		}
-	}
-	return o
 }
 
-// roleFits says why a point of the profile cannot play a role, or nothing.
-func roleFits(role point.Role, p profiles.Point) (fault, hint string) {
-	info, known := point.Roles[role]
-	output := p.Write != nil
-	switch {
-	case !known:
-		return fmt.Sprintf("unknown role %q", role), strict.OneOf(role, profiles.RoleNames())
-	case info.Output != output && output:
-		return fmt.Sprintf("role %s is read, but point %s is an output", role, p.Name), "use siren or relay"
-	case info.Output != output:
-		return fmt.Sprintf("role %s is commanded, but point %s is an input", role, p.Name), "choose an output"
-	case info.Kind != point.None && info.Kind != p.Kind():
-		return fmt.Sprintf("role %s does not fit: point %s is of another kind (%s)", role, p.Name, p.Role), "choose a role like " + string(p.Role)
-	case info.Units != nil && !slices.Contains(info.Units, p.Unit):
-		return fmt.Sprintf("role %s does not come in %q, the unit of point %s", role, p.Unit, p.Name), "choose a role like " + string(p.Role)
+// deviceTiming is how the device wants to be spoken to.
+func (l *loader) deviceTiming(key string, d *Device, p profiles.Profile, b Bus, spec drivers.Spec) bus.Timing {
+	l.timing(key, d.Timeout, d.Gap)
+	t := bus.Timing{Timeout: p.Timing.Timeout, Gap: p.Timing.Gap, Mode: l.mode(key, d, b), Reveal: reveal(p.Driver, spec)}
+	if d.Timeout > 0 {
+		t.Timeout = d.Timeout
 	}
-	return "", ""
+	if d.Gap > 0 {
+		t.Gap = d.Gap
+	}
+	if w := p.Timing.Wake; w != nil {
+		t.Wake, t.WakePause = w.Bytes, w.Pause
+	}
+	return t
 }
 
-func pulseFits(pulse time.Duration, p profiles.Point) (fault, hint string) {
-	switch {
-	case p.Write == nil || p.Write.PulseAddress == nil:
-		return fmt.Sprintf("point %s has no pulse of its own", p.Name), "remove it"
-	case pulse <= 0 || pulse > p.Write.PulseMax || pulse%(100*time.Millisecond) != 0:
-		return fmt.Sprintf("%v is no pulse", pulse), fmt.Sprintf("use a multiple of 100ms up to %v", p.Write.PulseMax)
+// mode is the device's own line setting: the zero Mode if it has none.
+func (l *loader) mode(key string, d *Device, b Bus) bus.Mode {
+	s := d.Serial
+	if s == nil {
+		return bus.Mode{}
 	}
-	return "", ""
-}
-
-// info is what rules and people know of a point.
-func (l *loader) info(id point.ID, d *Device, p profiles.Point, o Override, of profiles.Profile) *rule.PointInfo {
-	site := d.Points[p.Name]
-	info := &rule.PointInfo{
-		ID:   id,
-		Name: site.Name, Place: site.Place, Zone: site.Zone, Label: site.Label,
-		Role: o.role(p), Unit: p.Unit, Kind: p.Kind(), Every: d.Poll,
+	key += ".serial"
+	if link, err := bus.ParseLink(b.Link); err == nil && !link.Serial {
+		l.Fail(key, "give the device the setting of its bus, or a local port", "one speed rules behind a serial server, for all devices")
+		return bus.Mode{}
 	}
-	setDefault(&info.Name, d.Name+" "+p.Names.ZH)
-	setDefault(&info.Place, d.Place)
-	setDefault(&info.Zone, d.Zone)
-	for _, s := range of.States[p.States] {
-		if s.Class == "alarm" {
-			info.AlarmStates = append(info.AlarmStates, s.Name)
-		}
+	setDefault(&s.Parity, string(bus.ParityNone))
+	setDefault(&s.Stop, 1)
+	if s.Baud < 300 || s.Baud > 4_000_000 {
+		l.Fail(key+".baud", "write a line speed such as 9600", "%d is none", s.Baud)
 	}
-	slices.Sort(info.AlarmStates)
-	return info
+	if parities := []string{"none", "even", "odd"}; !slices.Contains(parities, s.Parity) {
+		l.Fail(key+".parity", strict.OneOf(s.Parity, parities), "unknown parity %q", s.Parity)
+	}
+	if s.Stop != 1 && s.Stop != 2 {
+		l.Fail(key+".stop", "1 or 2", "%d is no number of stop bits", s.Stop)
+	}
+	return bus.Mode{Baud: s.Baud, Parity: bus.Parity(s.Parity), StopBits: s.Stop}
 }

@@ -17,6 +17,12 @@ func fakeFiles(path string) ([]byte, fs.FileMode, error) {
 		return []byte("  s3cret\n"), 0o600, nil
 	case "open.secret":
 		return []byte("s3cret\n"), 0o644, nil
+	case "cards.secret":
+		return []byte("0123456789abcdef0123456789abcdef\n"), 0o600, nil
+	}
+	if filepath.Base(filepath.Dir(path)) == "own" {
+		data, err := os.ReadFile(filepath.Join(goldenDir, "own", filepath.Base(path)))
+		return data, 0o644, err
 	}
 	return nil, 0, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
 }

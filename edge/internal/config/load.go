@@ -51,7 +51,7 @@ func readDisk(path string) ([]byte, fs.FileMode, error) {
 // Parse checks a config from memory; name stands in its errors. A Plan that
 // comes with an error holds the warnings and nothing else.
 func Parse(name string, data []byte, read ReadFile) (Plan, error) {
-	l := &loader{read: read, dir: filepath.Dir(name), profiles: make(map[string]profiles.Profile)}
+	l := &loader{read: read, now: time.Now, dir: filepath.Dir(name), profiles: make(map[string]profiles.Profile)}
 	l.Doc = strict.Decode(name, data, &l.cfg)
 	l.plan.Points = make(map[point.ID]*rule.PointInfo)
 	l.fill()
@@ -79,10 +79,13 @@ type loader struct {
 	cfg       Config
 	plan      Plan
 	read      ReadFile
+	now       func() time.Time
 	dir       string
 	profiles  map[string]profiles.Profile // loaded so far
 	elsewhere Errors                      // problems in other files: rule packs
 	warnings  Errors
+
+	cardReader string // the first point found that reads credentials
 }
 
 func (l *loader) warn(key, hint, what string, args ...any) {
