@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
@@ -41,11 +42,12 @@ func (c *checker) scenario(sc *Scenario) {
 	for i := range sc.Units {
 		c.unit(fmt.Sprintf("$.units[%d]", i), &sc.Units[i], listeners, units)
 	}
+	devices := c.devices(sc, listeners)
 	for i := range sc.Steps {
 		at := fmt.Sprintf("$.steps[%d]", i)
 		s := &sc.Steps[i]
-		if tables, ok := units[s.Unit]; ok {
-			c.step(at, s, tables)
+		if d := devices[s.Unit]; d != nil {
+			c.step(at, s, units[s.Unit], d)
 		} else {
 			c.fail(at+".unit", "unit %q: no such unit; want listener/id of one under units", s.Unit)
 		}
@@ -71,8 +73,24 @@ func (c *checker) listener(at string, l Listener, seen map[string]bool) {
 		c.fail(at+".name", "name %q is taken by another listener", l.Name)
 	}
 	seen[l.Name] = true
-	if (l.TCP == nil) == (l.PTY == nil) {
-		c.fail(at, "give either tcp: host:port or pty: path")
+	places := 0
+	for _, p := range []*string{l.TCP, l.PTY, l.Dial} {
+		if p != nil {
+			places++
+		}
+	}
+	if places != 1 {
+		c.fail(at, "give one of tcp: host:port, pty: path and dial: host:port")
+	}
+	if l.Framing != "" && l.Framing != "rtu" && l.Framing != "tcp" || l.Framing == "tcp" && l.TCP == nil {
+		c.fail(at+".framing", "framing %q: want rtu, or tcp on a TCP address", l.Framing)
+	}
+	v := l.Server
+	if v.Chop < 0 || v.Pause < 0 || v.Latency < 0 || v.Every < 0 || (v.Every > 0) != (v.Heartbeat != "") {
+		c.fail(at+".server", "server: want chop, pause and latency not below 0, and heartbeat with every or neither")
+	}
+	if v.Register != "" && l.Dial == nil {
+		c.fail(at+".server", "server: register is for a listener with dial")
 	}
 }
 
@@ -93,6 +111,9 @@ func (c *checker) unit(at string, u *Unit, listeners map[string]bool, units map[
 		c.bits(at+"."+string(space), space, cells)
 	}
 	units[name] = tables
+	if _, ok := tables[Holding][breakerState]; u.Breaker && !ok {
+		c.fail(at+".breaker", "breaker: holding %d, its state, does not exist", breakerState)
+	}
 	if p := u.Pulse; p != nil {
 		if p.Step <= 0 || p.Coils == 0 {
 			c.fail(at+".pulse", "pulse: want at, coils above 0 and step above 0")
@@ -104,6 +125,44 @@ func (c *checker) unit(at string, u *Unit, listeners map[string]bool, units map[
 			}
 		}
 	}
+}
+
+// devices builds everything that a step can name, and checks that what hangs on
+// one listener fits together.
+func (c *checker) devices(sc *Scenario, listeners map[string]bool) map[string]device {
+	out := make(map[string]device)
+	modbus, framing := make(map[string]bool), make(map[string]string)
+	for _, l := range sc.Listeners {
+		framing[l.Name] = l.Framing
+	}
+	for i := range sc.Units {
+		u := &sc.Units[i]
+		modbus[u.Listener] = true
+		out[unitName(u.Listener, u.ID)] = &unit{}
+	}
+	lines := make(map[string]station)
+	for _, p := range sc.others(func(at string, err error) {
+		for fault := range strings.SplitSeq(err.Error(), "\n") {
+			c.fail(at, "%s", fault)
+		}
+	}) {
+		switch {
+		case !listeners[p.listener]:
+			c.fail(p.at+".listener", "listener %q: no such listener", p.listener)
+		case modbus[p.listener]:
+			c.fail(p.at+".listener", "listener %q: the line carries Modbus units", p.listener)
+		case framing[p.listener] == "tcp":
+			c.fail(p.at+".listener", "listener %q: framing tcp is for Modbus", p.listener)
+		}
+		s, err := p.device.join(lines[p.listener])
+		if err != nil {
+			c.fail(p.at, "%s", err)
+			continue
+		}
+		lines[p.listener] = s
+		out[p.name] = p.device
+	}
+	return out
 }
 
 // bits refuses a coil or discrete input that is neither 0 nor 1.
@@ -118,24 +177,32 @@ func (c *checker) bits(at string, space Space, cells Cells) {
 	}
 }
 
-func (c *checker) step(at string, s *Step, tables map[Space]map[uint16]uint16) {
+func (c *checker) step(at string, s *Step, tables map[Space]map[uint16]uint16, d device) {
 	if s.At < 0 {
 		c.fail(at+".at", "at %s: before the start", s.At)
 	}
 	kinds := 0
-	for _, given := range []bool{s.Set != nil, s.Ramp != nil, s.Silent != 0} {
+	for _, given := range []bool{
+		s.Set != nil, s.Ramp != nil, s.Silent != 0, s.Fault != nil,
+		s.Values != nil, s.Card != nil, s.Keys != "", s.Text != "",
+	} {
 		if given {
 			kinds++
 		}
 	}
 	if kinds != 1 {
-		c.fail(at, "give exactly one of set, ramp and silent")
+		c.fail(at, "give exactly one of set, ramp, silent, fault, values, card, keys and text")
 	}
 	if s.Silent < 0 {
 		c.fail(at+".silent", "silent %s: want a time above 0", s.Silent)
 	}
-	if s.For < 0 || s.For > 0 && s.Set == nil {
-		c.fail(at+".for", "for %s: want a time above 0, beside set", s.For)
+	if s.For < 0 || s.For > 0 && s.Set == nil && s.Values == nil && s.Fault == nil {
+		c.fail(at+".for", "for %s: want a time above 0, beside set, values or fault", s.For)
+	}
+	if err := able(d, s); err != nil {
+		for fault := range strings.SplitSeq(err.Error(), "\n") {
+			c.fail(at, "%s", fault)
+		}
 	}
 	for space, cells := range s.Set {
 		c.bits(at+".set", space, cells)

@@ -2,12 +2,7 @@ package sim
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"log/slog"
-	"os"
-	"sync"
-	"time"
 )
 
 // Function and exception codes (Modbus Application Protocol V1.1b3, 6 and 7).
@@ -26,80 +21,38 @@ const (
 	exValue    = 0x03
 )
 
-// frameSilence ends a frame that is not complete. It is far above 3.5
-// characters because a pseudo-terminal does not keep time.
-const frameSilence = 50 * time.Millisecond
+// exBusy is exception 6, server device busy.
+const exBusy = 0x06
 
-// rtuSlave answers for all units on one line.
-type rtuSlave struct {
-	line  *pty
-	units map[uint8]*unit
-	log   *slog.Logger
-	wg    sync.WaitGroup
-}
+// rtuSlaves are the units on one RTU line, by id.
+type rtuSlaves map[uint8]*unit
 
-func serveRTU(line *pty, units map[uint8]*unit, log *slog.Logger) *rtuSlave {
-	s := &rtuSlave{line: line, units: units, log: log}
-	s.wg.Go(s.serve)
-	return s
-}
-
-// Close closes the line and waits.
-func (s *rtuSlave) Close() error {
-	err := s.line.Close()
-	s.wg.Wait()
-	return err
-}
-
-func (s *rtuSlave) serve() {
-	var rx []byte
-	buf := make([]byte, maxFrame)
-	for {
-		deadline := time.Time{}
-		if len(rx) > 0 {
-			deadline = time.Now().Add(frameSilence)
-		}
-		if err := s.line.master.SetReadDeadline(deadline); err != nil {
-			return // closed
-		}
-		n, err := s.line.master.Read(buf)
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			s.log.Debug("incomplete frame dropped", "bytes", len(rx))
-			rx = rx[:0]
-			continue
-		}
-		if err != nil {
-			return // closed: the terminal's other side is held open by us
-		}
-		rx = s.consume(append(rx, buf[:n]...))
+// split finds a request with a good CRC.
+func (s rtuSlaves) split(rx []byte) int {
+	n := requestLen(rx)
+	if n > 0 && len(rx) < n {
+		return 0
 	}
+	if n > 0 && crc16(rx[:n-2]) != binary.LittleEndian.Uint16(rx[n-2:]) {
+		return -1
+	}
+	return n
 }
 
-// consume answers every request in rx and returns the bytes that may begin the
-// next one. Where no request begins, it slides on by one byte.
-func (s *rtuSlave) consume(rx []byte) []byte {
-	for len(rx) > 0 {
-		n := requestLen(rx)
-		if n < 0 {
-			rx = rx[1:]
-			continue
-		}
-		if n == 0 || len(rx) < n {
-			return rx
-		}
-		if crc16(rx[:n-2]) != binary.LittleEndian.Uint16(rx[n-2:]) {
-			rx = rx[1:]
-			continue
-		}
-		if reply := s.answer(rx[:n-2]); reply != nil {
-			reply = binary.LittleEndian.AppendUint16(reply, crc16(reply))
-			if _, err := s.line.master.Write(reply); err != nil {
-				s.log.Debug("reply not written", "error", err)
-			}
-		}
-		rx = rx[n:]
+// answer is silence for another slave's address, a broadcast, and a unit that
+// is silent.
+func (s rtuSlaves) answer(req []byte) []reply {
+	u, ok := s[req[0]]
+	if !ok {
+		return nil
 	}
-	return rx
+	f := u.asked()
+	pdu := u.obey(req[1:len(req)-2], f)
+	if pdu == nil {
+		return nil
+	}
+	adu := append([]byte{f.name(u.id)}, pdu...)
+	return f.replies(binary.LittleEndian.AppendUint16(adu, crc16(adu)))
 }
 
 // requestLen is the length of the request that begins in rx, 0 while that is
@@ -126,22 +79,18 @@ func requestLen(rx []byte) int {
 	return -1
 }
 
-// answer returns address and PDU of the reply; nil means silence: another
-// slave's address, a broadcast, or a unit that is silent.
-func (s *rtuSlave) answer(req []byte) []byte {
-	u, ok := s.units[req[0]]
-	if !ok {
+// obey returns the PDU that a unit with the fault f gives, or nil.
+func (u *unit) obey(pdu []byte, f Fault) []byte {
+	switch {
+	case f.Silent:
 		return nil
+	case f.Busy:
+		return []byte{pdu[0] | 0x80, exBusy}
+	case f.Refuse != 0:
+		return []byte{pdu[0] | 0x80, f.Refuse}
 	}
-	u.requests.Add(1)
-	if u.silent.Load() {
-		return nil
-	}
-	pdu, err := u.answer(req[1:])
-	if err != nil {
-		s.log.Debug("request refused", "unit", u.id, "error", err)
-	}
-	return append([]byte{req[0]}, pdu...)
+	answer, _ := u.answer(pdu) // an exception is an answer
+	return answer
 }
 
 // answer returns the PDU that replies to pdu; the error says why it is an
@@ -169,7 +118,8 @@ func (u *unit) answer(pdu []byte) ([]byte, error) {
 		}
 		out, err = u.readWords(map[byte]Space{fcReadHolding: Holding, fcReadInput: Input}[fc], addr, arg)
 	case fcWriteCoil:
-		if u.startPulse(addr, arg) {
+		if u.pulseAt(pdu) {
+			u.startPulse(addr, arg)
 			return pdu, nil
 		}
 		if arg != 0 && arg != 0xFF00 {

@@ -29,19 +29,33 @@ type Scenario struct {
 	Units     []Unit        `yaml:"units"`
 	Steps     []Step        `yaml:"steps"`
 	Noise     []Noise       `yaml:"noise"`
+
+	Readers     []ReaderUnit `yaml:"readers"`
+	Meters      []MeterUnit  `yaml:"meters"`
+	GasModules  []GasUnit    `yaml:"gas_modules"`
+	TextReaders []TextUnit   `yaml:"text_readers"`
 }
 
-// Listener is one place where units answer: a TCP address or a pseudo-terminal
-// (a link to it is made at the path given; "" makes none).
+// Listener is one place where units answer: a TCP address, a pseudo-terminal (a
+// link to it is made at the path given; "" makes none), or an address to which a
+// serial server dials ("" dials nowhere until Options say where).
 type Listener struct {
 	Name string  `yaml:"name"`
 	TCP  *string `yaml:"tcp"`
 	PTY  *string `yaml:"pty"`
+	Dial *string `yaml:"dial"`
+	// Framing rtu makes Modbus units on tcp answer as behind a transparent serial
+	// server; all but Modbus always does.
+	Framing string `yaml:"framing"`
+	Server  Server `yaml:"server"`
 }
 
 func (l Listener) kind() string {
-	if l.TCP != nil {
+	switch {
+	case l.TCP != nil:
 		return "tcp"
+	case l.Dial != nil:
+		return "dial"
 	}
 	return "pty"
 }
@@ -56,6 +70,7 @@ type Unit struct {
 	Holding  Cells  `yaml:"holding"`
 	Input    Cells  `yaml:"input"`
 	Pulse    *Pulse `yaml:"pulse"`
+	Breaker  bool   `yaml:"breaker"` // holding 0x80 and 0x81 operate 0x10 in two steps
 }
 
 func (u *Unit) spaces() map[Space]Cells {
@@ -70,16 +85,21 @@ type Pulse struct {
 	Step  time.Duration `yaml:"step"`
 }
 
-// Step is what happens to one unit at one moment: exactly one of Set, Ramp and
-// Silent.
+// Step is what happens to one unit at one moment: exactly one of what is not At,
+// Unit, Note and For.
 type Step struct {
-	At     time.Duration   `yaml:"at"`
-	Unit   string          `yaml:"unit"`
-	Note   string          `yaml:"note"`
-	Set    map[Space]Cells `yaml:"set"`
-	For    time.Duration   `yaml:"for"` // with Set: afterwards the initial values return
-	Ramp   *Ramp           `yaml:"ramp"`
-	Silent time.Duration   `yaml:"silent"`
+	At     time.Duration      `yaml:"at"`
+	Unit   string             `yaml:"unit"`
+	Note   string             `yaml:"note"`
+	For    time.Duration      `yaml:"for"` // with Set, Values or Fault: afterwards it is as before
+	Set    map[Space]Cells    `yaml:"set"`
+	Ramp   *Ramp              `yaml:"ramp"`
+	Silent time.Duration      `yaml:"silent"`
+	Fault  *Fault             `yaml:"fault"`
+	Values map[string]float64 `yaml:"values"` // of a reader, meter or gas module
+	Card   *Swipe             `yaml:"card"`   // shown to a reader
+	Keys   string             `yaml:"keys"`   // pressed at a reader
+	Text   string             `yaml:"text"`   // sent by a text reader
 }
 
 // Ramp moves one register from From to To in equal steps.

@@ -34,7 +34,7 @@ func TestEveryBuiltInScenarioLoads(t *testing.T) {
 func TestAWrongScenarioNamesEveryErrorWithItsPosition(t *testing.T) {
 	for file, want := range map[string][]string{
 		"wrong.yaml": {
-			"wrong.yaml:3:5: give either tcp: host:port or pty: path",
+			"wrong.yaml:3:5: give one of tcp: host:port, pty: path and dial: host:port",
 			`wrong.yaml:4:12: name "plant" is taken`,
 			"wrong.yaml:6:40: discrete 0: want 0 or 1, not 2",
 			`wrong.yaml:7:16: listener "west": no such listener`,
@@ -153,6 +153,13 @@ func FuzzParse(f *testing.F) {
 		}
 		// What loads can be played: every change fits the tables.
 		units := newUnits(sc)
+		devices := make(map[string]device)
+		for name, u := range units {
+			devices[name] = u
+		}
+		for _, p := range sc.others(func(at string, err error) { t.Fatal(at, err) }) {
+			devices[p.name] = p.device
+		}
 		tl := newTimeline(sc, 1, false)
 		for range 100 {
 			c, ok := tl.next()
@@ -164,7 +171,7 @@ func FuzzParse(f *testing.F) {
 					t.Fatalf("change %s of %s: %v", c, c.Unit, err)
 				}
 			}
-			units[c.Unit].apply(c)
+			apply(devices[c.Unit], c)
 		}
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"log"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -148,6 +149,7 @@ func (t *tcpListener) relay(client net.Conn) {
 	}
 	var mu sync.Mutex // guards writes to client: both directions may answer
 	var back sync.WaitGroup
+	gone := make(chan struct{})
 	back.Go(func() {
 		defer client.Close()
 		t.forward(server, func(f []byte) error {
@@ -158,19 +160,26 @@ func (t *tcpListener) relay(client net.Conn) {
 		})
 	})
 	t.forward(client, func(f []byte) error {
-		reply, pass := t.intercept(f)
-		if reply != nil {
-			mu.Lock()
-			defer mu.Unlock()
-			_, err := client.Write(reply)
-			return err
-		}
+		replies, pass := t.intercept(f)
 		if pass {
 			_, err := server.Write(f)
 			return err
 		}
+		for _, r := range replies {
+			back.Go(func() {
+				if !sleep(gone, r.after) {
+					return
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				if _, err := client.Write(r.bytes); err != nil {
+					t.log.Debug("reply not written", "error", err)
+				}
+			})
+		}
 		return nil
 	})
+	close(gone)
 	server.Close()
 	back.Wait()
 }
@@ -205,22 +214,24 @@ func readFrame(r io.Reader, buf []byte) ([]byte, error) {
 	return buf[:n], err
 }
 
-// intercept counts the request, swallows it if the unit is silent, and answers
-// itself if it is a timed pulse.
-func (t *tcpListener) intercept(f []byte) (reply []byte, pass bool) {
+// intercept counts the request and answers in the server's place if the unit is
+// to misbehave, or the request is a timed pulse.
+func (t *tcpListener) intercept(f []byte) (replies []reply, pass bool) {
 	u, ok := t.units[f[6]]
 	if !ok {
 		return nil, true // the server refuses it
 	}
-	u.requests.Add(1)
-	if u.silent.Load() {
+	fault, pdu := u.asked(), f[mbapLen:]
+	pulse := pdu[0] == fcWriteCoil && u.pulseAt(pdu)
+	if fault == (Fault{}) && !pulse {
+		return nil, true
+	}
+	if pdu = u.obey(pdu, fault); pdu == nil {
 		return nil, false
 	}
-	if pdu := f[mbapLen:]; pdu[0] == fcWriteCoil && len(pdu) == 5 &&
-		u.startPulse(binary.BigEndian.Uint16(pdu[1:]), binary.BigEndian.Uint16(pdu[3:])) {
-		return f, false // the answer to a write of one coil is its echo
-	}
-	return nil, true
+	adu := append(slices.Clone(f[:mbapLen-1]), fault.name(u.id))
+	binary.BigEndian.PutUint16(adu[4:], uint16(len(pdu)+1))
+	return fault.replies(append(adu, pdu...)), false
 }
 
 // handler answers the library's server from the tables.

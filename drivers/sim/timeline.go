@@ -3,6 +3,7 @@ package sim
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -17,6 +18,11 @@ type Change struct {
 	Note   string
 	Set    []Assign
 	Silent *bool
+	Fault  *Fault
+	Values map[string]float64
+	Card   *Card
+	Keys   string
+	Text   string
 	noise  bool
 }
 
@@ -33,8 +39,23 @@ func (c Change) String() string {
 	if c.Silent != nil {
 		parts = append(parts, map[bool]string{true: "silent", false: "answers again"}[*c.Silent])
 	}
+	if c.Fault != nil {
+		parts = append(parts, map[bool]string{true: "in order", false: "misbehaves"}[*c.Fault == Fault{}])
+	}
 	for _, a := range c.Set {
 		parts = append(parts, fmt.Sprintf("%s %d = %d", a.Space, a.Address, a.Value))
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Values)) {
+		parts = append(parts, fmt.Sprintf("%s = %g", name, c.Values[name]))
+	}
+	if c.Card != nil {
+		parts = append(parts, fmt.Sprintf("card of %d bits", c.Card.Bits))
+	}
+	if c.Keys != "" {
+		parts = append(parts, fmt.Sprintf("%d keys", len(c.Keys)))
+	}
+	if c.Text != "" {
+		parts = append(parts, fmt.Sprintf("text of %d characters", len(c.Text)))
 	}
 	return strings.Join(parts, ", ")
 }
@@ -66,6 +87,10 @@ type noiseSource struct {
 
 func newTimeline(sc *Scenario, seed uint64, loop bool) *timeline {
 	t := &timeline{}
+	devices := make(map[string]device)
+	for _, p := range sc.others(func(string, error) {}) { // Load has proved that all can be built
+		devices[p.name] = p.device
+	}
 	initial := make(map[string]map[Space]map[uint16]uint16)
 	for i := range sc.Units {
 		u := &sc.Units[i]
@@ -78,7 +103,7 @@ func newTimeline(sc *Scenario, seed uint64, loop bool) *timeline {
 	last := time.Duration(0)
 	for i := range sc.Steps {
 		s := &sc.Steps[i]
-		t.changes = append(t.changes, s.changes(initial[s.Unit])...)
+		t.changes = append(t.changes, s.changes(initial[s.Unit], devices[s.Unit])...)
 		last = max(last, s.end())
 	}
 	slices.SortStableFunc(t.changes, func(a, b Change) int { return cmp.Compare(a.At, b.At) })
@@ -94,30 +119,40 @@ func newTimeline(sc *Scenario, seed uint64, loop bool) *timeline {
 	return t
 }
 
-// changes spells a step out.
-func (s *Step) changes(initial map[Space]map[uint16]uint16) []Change {
-	switch {
-	case s.Ramp != nil:
+// changes spells a step out. The tables and the device are as they begin.
+func (s *Step) changes(initial map[Space]map[uint16]uint16, d device) []Change {
+	if s.Ramp != nil {
 		return s.ramp()
-	case s.Silent > 0:
-		on, off := true, false
-		return []Change{
-			{At: s.At, Unit: s.Unit, Note: s.Note, Silent: &on},
-			{At: s.At + s.Silent, Unit: s.Unit, Note: ended(s.Note), Silent: &off},
+	}
+	do := Change{At: s.At, Unit: s.Unit, Note: s.Note, Fault: s.Fault, Values: s.Values, Keys: s.Keys, Text: s.Text}
+	back := Change{At: s.At + s.For + s.Silent, Unit: s.Unit, Note: ended(s.Note)}
+	if s.Silent > 0 {
+		do.Silent, back.Silent = new(true), new(false)
+	}
+	if s.Fault != nil {
+		back.Fault = &Fault{}
+	}
+	if s.Card != nil {
+		if c, err := s.Card.Card(); err == nil { // Load has proved it
+			do.Card = &c
 		}
 	}
-	set := Change{At: s.At, Unit: s.Unit, Note: s.Note}
-	back := Change{At: s.At + s.For, Unit: s.Unit, Note: ended(s.Note)}
+	if s.Values != nil {
+		back.Values = make(map[string]float64, len(s.Values))
+	}
+	for name := range s.Values {
+		back.Values[name], _ = d.value(name)
+	}
 	for _, space := range []Space{Coil, Discrete, Holding, Input} {
 		for _, c := range s.Set[space] {
-			set.Set = append(set.Set, Assign{space, c.Address, c.Value})
+			do.Set = append(do.Set, Assign{space, c.Address, c.Value})
 			back.Set = append(back.Set, Assign{space, c.Address, initial[space][c.Address]})
 		}
 	}
-	if s.For == 0 {
-		return []Change{set}
+	if back.At == do.At {
+		return []Change{do}
 	}
-	return []Change{set, back}
+	return []Change{do, back}
 }
 
 func (s *Step) ramp() []Change {

@@ -1,10 +1,10 @@
 package sim
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -22,16 +22,16 @@ const (
 // errNoAddress occurs when an address is not in the unit's table.
 var errNoAddress = errors.New("no such address")
 
-// unit is one slave: its tables and whether it answers.
+// unit is one slave: its tables and how it misbehaves.
 type unit struct {
+	health
 	listener string
 	id       uint8
 	pulse    *Pulse
+	breaker  bool
 
-	silent   atomic.Bool
-	requests atomic.Uint64
-
-	mu     sync.Mutex // guards the two maps
+	mu     sync.Mutex // guards those below
+	armed  uint16     // the pre-command that a breaker holds
 	tables map[Space]map[uint16]uint16
 	until  map[uint16]time.Time // coil -> when its pulse ends
 }
@@ -44,7 +44,7 @@ func newUnits(sc *Scenario) map[string]*unit {
 	for i := range sc.Units {
 		us := &sc.Units[i]
 		u := &unit{
-			listener: us.Listener, id: us.ID, pulse: us.Pulse,
+			listener: us.Listener, id: us.ID, pulse: us.Pulse, breaker: us.Breaker,
 			tables: make(map[Space]map[uint16]uint16), until: make(map[uint16]time.Time),
 		}
 		for space, cells := range us.spaces() {
@@ -77,6 +77,9 @@ func (u *unit) read(space Space, addr, count uint16) ([]uint16, error) {
 func (u *unit) write(space Space, addr uint16, values []uint16) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if u.breaker && space == Holding && len(values) == 1 && u.operate(addr, values[0]) {
+		return nil
+	}
 	for i := range values {
 		if _, ok := u.tables[space][addr+uint16(i)]; !ok {
 			return fmt.Errorf("%w: %s %d", errNoAddress, space, int(addr)+i)
@@ -91,19 +94,57 @@ func (u *unit) write(space Space, addr uint16, values []uint16) error {
 	return nil
 }
 
-// startPulse obeys a write to the unit's pulse coils and reports whether addr
-// is one of them: the module itself switches the coil off after value steps.
-func (u *unit) startPulse(addr, value uint16) bool {
-	p := u.pulse
-	if p == nil || addr < p.At || addr-p.At >= p.Coils {
+// The registers and codes of a two-step breaker, 佳岚 (facts of the device, 6.12).
+const (
+	breakerState   = 0x0010 // low byte 0: closed
+	breakerPrepare = 0x0080
+	breakerExecute = 0x0081
+	prepareClose   = 0x0155
+	prepareOpen    = 0x0255
+	executeClose   = 0x01AA
+	executeOpen    = 0x02AA
+)
+
+// operate obeys a write to the two command registers of a breaker and reports
+// whether addr is one of them: it moves only if the command that is executed was
+// prepared just before. Called with mu held.
+func (u *unit) operate(addr, value uint16) bool {
+	switch addr {
+	case breakerPrepare:
+		u.armed = value
+	case breakerExecute:
+		state := u.tables[Holding][breakerState] &^ 0xFF
+		switch {
+		case value == executeClose && u.armed == prepareClose:
+			u.tables[Holding][breakerState] = state
+		case value == executeOpen && u.armed == prepareOpen:
+			u.tables[Holding][breakerState] = state | 1
+		}
+		u.armed = 0
+	default:
 		return false
 	}
+	return true
+}
+
+// pulseAt reports whether pdu writes one of the unit's pulse coils.
+func (u *unit) pulseAt(pdu []byte) bool {
+	if u.pulse == nil || len(pdu) != 5 {
+		return false
+	}
+	addr := binary.BigEndian.Uint16(pdu[1:])
+	return addr >= u.pulse.At && addr-u.pulse.At < u.pulse.Coils
+}
+
+// startPulse obeys a write to one of the pulse coils: the module itself switches
+// the coil off after value steps.
+func (u *unit) startPulse(addr, value uint16) {
+	p := u.pulse
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	coil := addr - p.At
 	u.tables[Coil][coil] = 1
 	u.until[coil] = time.Now().Add(time.Duration(value) * p.Step)
-	return true
 }
 
 // endPulses switches off what has been on for long enough. Called with mu held
@@ -117,17 +158,20 @@ func (u *unit) endPulses(now time.Time) {
 	}
 }
 
-// apply makes the change c. Load has proved that every address exists.
-func (u *unit) apply(c Change) {
-	if c.Silent != nil {
-		u.silent.Store(*c.Silent)
-	}
+// assign sets values. Load has proved that every address exists.
+func (u *unit) assign(values []Assign) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	for _, a := range c.Set {
+	for _, a := range values {
 		u.tables[a.Space][a.Address] = a.Value
 	}
 }
+
+func (u *unit) setValue(name string, _ float64) error {
+	return fmt.Errorf("a Modbus unit has no %q: it is set by address", name)
+}
+
+func (u *unit) value(name string) (float64, error) { return 0, u.setValue(name, 0) }
 
 func bit(on bool) uint16 {
 	if on {
