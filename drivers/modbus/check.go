@@ -3,8 +3,8 @@ package modbus
 import (
 	"errors"
 	"fmt"
+	"math"
 	"math/bits"
-	"time"
 
 	"gatehouse/drivers"
 	"gatehouse/protocol/modbus"
@@ -43,16 +43,16 @@ func check(spec drivers.Spec) error {
 	var errs []error
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 
-	lowest, highest := 0, 255
+	units := unitRange{0, 255}
 	switch spec.Framing {
 	case drivers.RTU:
-		lowest, highest = 1, modbus.MaxUnit
+		units = unitRange{1, modbus.MaxUnit} // 0 is everybody's, and nobody answers to it (SL 2.2)
 	case drivers.TCP:
 	default:
 		fail("framing %q: want rtu or tcp", spec.Framing)
 	}
-	if spec.Address < lowest || spec.Address > highest {
-		fail("address %d: want %d to %d", spec.Address, lowest, highest)
+	if !units.holds(spec.Address) {
+		fail("address %d: want %d to %d", spec.Address, units.lowest, units.highest)
 	}
 	if spec.Hole < 0 {
 		fail("hole %d: cannot be negative", spec.Hole)
@@ -67,20 +67,26 @@ func check(spec drivers.Spec) error {
 			fail("point %s: listed twice", p.ID)
 		}
 		seen[p.ID] = true
-		for _, err := range checkPoint(spec, p, highest) {
+		for _, err := range checkPoint(spec, p, units) {
 			fail("point %s: %w", p.ID, err)
 		}
 	}
+	errs = append(errs, checkCommands(spec, units)...)
 	for i, err := range errs {
 		errs[i] = fmt.Errorf("modbus device %s: %w", spec.Device, err)
 	}
 	return errors.Join(errs...)
 }
 
-func checkPoint(spec drivers.Spec, p *drivers.PointSpec, highest int) (errs []error) {
+// unitRange is the unit ids that a framing can address.
+type unitRange struct{ lowest, highest int }
+
+func (r unitRange) holds(unit int) bool { return r.lowest <= unit && unit <= r.highest }
+
+func checkPoint(spec drivers.Spec, p *drivers.PointSpec, units unitRange) (errs []error) {
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if p.Write != nil {
-		errs = append(errs, checkOutput(spec, p.Write, highest)...)
+		errs = append(errs, checkOutput(spec, p.Write, units)...)
 	}
 	if !readable(p) {
 		return errs
@@ -93,7 +99,7 @@ func checkPoint(spec drivers.Spec, p *drivers.PointSpec, highest int) (errs []er
 		fail("type %q: want u16, s16, u32, s32, u64, s64, f32, f64 or bit", p.Type)
 		return errs
 	}
-	errs = append(errs, checkItem(spec, p.At, t.registers, highest)...)
+	errs = append(errs, checkItem(spec, p.At, t.registers, units)...)
 	if p.Order != "" && p.Order != "HL" && p.Order != "LH" {
 		fail("order %q: want HL (high word first) or LH", p.Order)
 	}
@@ -115,58 +121,98 @@ func checkPoint(spec drivers.Spec, p *drivers.PointSpec, highest int) (errs []er
 	if t.class == 'f' && p.Bits != 0 {
 		fail("bits: cannot be picked from a floating-point number")
 	}
-	if p.Min != nil && p.Max != nil && *p.Min > *p.Max {
-		fail("range: min %g is above max %g", *p.Min, *p.Max)
-	}
-	for _, l := range []*drivers.Lookup{p.Decimals, p.UnitFrom} {
-		if l != nil {
-			errs = append(errs, checkItem(spec, l.At, 1, highest)...)
-		}
-	}
+	errs = append(errs, checkNumber(spec, p, units)...)
+	errs = append(errs, checkCodes(p, t)...)
 	if s := statusOf(spec, p); p.StatusOf != "" && (s == nil || s.Kind != point.State || !readable(s)) {
 		fail("status_of %q: the device has no state point of that name", p.StatusOf)
 	}
 	return errs
 }
 
-func checkItem(spec drivers.Spec, at drivers.Item, count, highest int) (errs []error) {
+// checkNumber checks what turns a raw number into a reading.
+func checkNumber(spec drivers.Spec, p *drivers.PointSpec, units unitRange) (errs []error) {
+	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	finite := func(name string, x *float64) {
+		if x != nil && (math.IsNaN(*x) || math.IsInf(*x, 0)) {
+			fail("%s %g: want a finite number", name, *x)
+		}
+	}
+	finite("scale", &p.Scale)
+	finite("offset", &p.Offset)
+	finite("min", p.Min)
+	finite("max", p.Max)
+	finite("max_step", p.MaxStep)
+	if p.Min != nil && p.Max != nil && *p.Min > *p.Max {
+		fail("range: min %g is above max %g", *p.Min, *p.Max)
+	}
+	if p.MaxStep != nil && *p.MaxStep <= 0 {
+		fail("max_step %g: want more than 0", *p.MaxStep)
+	}
+	if p.Kind != point.Number && (p.MaxStep != nil || p.Decimals != nil || p.UnitFrom != nil) {
+		fail("max_step, decimals, unit_from: only a number has them")
+	}
+	for _, l := range []*drivers.Lookup{p.Decimals, p.UnitFrom} {
+		if l == nil {
+			continue
+		}
+		errs = append(errs, checkItem(spec, l.At, 1, units)...)
+		if n := bits.Len64(l.Bits); n > 16 {
+			fail("bits 0x%X of a code: bit %d is outside a register", l.Bits, n-1)
+		}
+		for code, x := range l.Map {
+			switch {
+			case l == p.Decimals && (x != math.Trunc(x) || x < 0 || x > mostDecimals): // NaN is not its own Trunc
+				fail("decimals %g for code %d: want 0 to %d", x, code, mostDecimals)
+			case l == p.UnitFrom && (x == 0 || math.IsNaN(x) || math.IsInf(x, 0)):
+				fail("factor %g for unit code %d: want a finite number other than 0", x, code)
+			}
+		}
+	}
+	return errs
+}
+
+// checkCodes checks the raw values a point is known by.
+func checkCodes(p *drivers.PointSpec, t dataType) (errs []error) {
+	width := 16 * t.registers
+	switch {
+	case p.At.Space == "coil" || p.At.Space == "discrete":
+		width = 1
+	case p.Bits != 0:
+		width = bits.OnesCount64(p.Bits)
+	}
+	fits := func(name string, code uint64) {
+		if n := bits.Len64(code); n > width {
+			errs = append(errs, fmt.Errorf("%s 0x%X: the point has %d bits", name, code, width))
+		}
+	}
+	for _, code := range p.Sentinels {
+		fits("sentinel", code)
+	}
+	if p.Active != nil {
+		fits("active", *p.Active)
+	}
+	if p.Inactive != nil {
+		fits("inactive", *p.Inactive)
+	}
+	switch {
+	case p.Active == nil && p.Inactive == nil:
+	case p.Kind != point.Bool:
+		errs = append(errs, errors.New("active, inactive: only a bool has them"))
+	case p.Active != nil && p.Inactive != nil && *p.Active == *p.Inactive:
+		errs = append(errs, fmt.Errorf("active and inactive are both 0x%X: one code cannot mean both", *p.Active))
+	}
+	return errs
+}
+
+func checkItem(spec drivers.Spec, at drivers.Item, count int, units unitRange) (errs []error) {
 	if functions[at.Space] == 0 {
 		errs = append(errs, fmt.Errorf("space %q: want coil, discrete, holding or input", at.Space))
 	}
 	if int64(at.Address)+int64(count) > 1<<16 {
 		errs = append(errs, fmt.Errorf("address %d: the last is 65535", at.Address))
 	}
-	if unit := spec.Address + at.UnitPlus; unit < 0 || unit > highest {
-		errs = append(errs, fmt.Errorf("unit id %d: want at most %d", unit, highest))
-	}
-	return errs
-}
-
-// pulseUnit is the step in which relay modules time their pulses, and
-// longestPulse the number of steps a coil value can carry.
-const (
-	pulseUnit    = 100 * time.Millisecond
-	longestPulse = 0x7FFF
-)
-
-func checkOutput(spec drivers.Spec, w *drivers.Output, highest int) (errs []error) {
-	items := []drivers.Item{w.At}
-	if w.PulseAt != nil {
-		items = append(items, *w.PulseAt)
-	}
-	for _, at := range items {
-		if at.Space != "coil" {
-			errs = append(errs, fmt.Errorf("write space %q: want coil", at.Space))
-			continue
-		}
-		errs = append(errs, checkItem(spec, at, 1, highest)...)
-	}
-	switch n := w.PulseFor / pulseUnit; {
-	case w.PulseFor == 0:
-	case w.PulseAt == nil:
-		errs = append(errs, errors.New("pulse: this module times no pulses (no pulse address)"))
-	case w.PulseFor%pulseUnit != 0 || n < 1 || n > longestPulse:
-		errs = append(errs, fmt.Errorf("pulse %v: want a multiple of 100ms, at most %v", w.PulseFor, longestPulse*pulseUnit))
+	if unit := spec.Address + at.UnitPlus; !units.holds(unit) {
+		errs = append(errs, fmt.Errorf("unit id %d: want %d to %d", unit, units.lowest, units.highest))
 	}
 	return errs
 }

@@ -31,7 +31,7 @@ func TestEveryFaultOfASpecIsReported(t *testing.T) {
 		{"kind", "a register is a number", bad(func(p *drivers.PointSpec) { p.Kind = point.Text })},
 		{"float bool", "a bool or state is a whole number", bad(func(p *drivers.PointSpec) { p.Kind, p.Type = point.Bool, "f32" })},
 		{"unit id", "unit id 251", bad(func(p *drivers.PointSpec) { p.At.UnitPlus = 250 })},
-		{"output", "want coil", bad(func(p *drivers.PointSpec) { p.Write = &drivers.Output{At: drivers.Item{Space: "holding"}} })},
+		{"output", "want coil or holding", bad(func(p *drivers.PointSpec) { p.Write = &drivers.Output{At: drivers.Item{Space: "input"}} })},
 		{"pulse", "times no pulses", bad(func(p *drivers.PointSpec) {
 			p.Write = &drivers.Output{At: drivers.Item{Space: "coil"}, PulseFor: time.Second}
 		})},

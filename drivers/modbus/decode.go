@@ -1,66 +1,66 @@
 package modbus
 
 import (
+	"encoding/binary"
 	"math"
 	"math/bits"
+	"slices"
 	"strconv"
+	"unique"
 
 	"gatehouse/drivers"
 	"gatehouse/drivers/internal/scale"
 	"gatehouse/protocol/point"
 )
 
-// source is a block and the request that reads it.
-type source struct {
-	block   block
-	request *request
+// form is how an unsigned value stands in the data of a job's replies.
+type form struct {
+	mask  uint64
+	words uint8 // 0: a bit
+	low   bool  // low word first
+	swap  bool  // low byte first in each register
 }
 
-// field is where a raw value stands in the data of a reply.
-type field struct {
-	request *request
-	mask    uint64
-	offset  int32 // of the first byte, or the number of the bit
-	words   uint8 // 0: a bit
-	low     bool
-}
-
-func newField(sources []source, at block, order string, mask uint64) field {
-	f := field{low: order == "LH", mask: mask}
-	for _, s := range sources {
-		if !s.block.holds(at) {
-			continue
-		}
-		f.request, f.offset = s.request, int32(at.start-s.block.start)
-		if !at.bits() {
-			f.offset *= 2
-			f.words = uint8(at.count)
-		}
-		break
+func newForm(at block, order string, swap bool, mask uint64) form {
+	if at.bits() {
+		return form{}
 	}
-	return f
+	return form{mask: mask, words: uint8(at.count), low: order == "LH", swap: swap}
 }
 
-// raw returns the unsigned value with its bits picked and packed.
-func (f *field) raw() uint64 {
-	data := f.request.data
-	if f.words == 0 {
-		// The first item is the lowest bit (MODBUS Application Protocol V1.1b3, 6.1).
-		return uint64(data[f.offset/8]>>(f.offset%8)) & 1
-	}
+// raw returns the unsigned value at the place, which counts bytes or, of a bit,
+// bits; the bits that the mask marks are picked and packed.
+func (f *form) raw(data []byte, place int) uint64 {
 	var v uint64
-	for i := range int32(f.words) {
-		at := f.offset + 2*i
-		if f.low {
-			at = f.offset + 2*(int32(f.words)-1-i)
+	switch f.words {
+	case 0:
+		// The first item is the lowest bit (MODBUS Application Protocol V1.1b3, 6.1).
+		return uint64(data[place/8]>>(place%8)) & 1
+	case 1:
+		v = uint64(f.word(data[place:]))
+	default:
+		for i := range int(f.words) {
+			if f.low {
+				i = int(f.words) - 1 - i
+			}
+			v = v<<16 | uint64(f.word(data[place+2*i:]))
 		}
-		v = v<<16 | uint64(data[at])<<8 | uint64(data[at+1])
 	}
 	if f.mask == 0 {
 		return v
 	}
 	return extract(v, f.mask)
 }
+
+func (f *form) word(data []byte) uint16 {
+	if f.swap {
+		return binary.LittleEndian.Uint16(data)
+	}
+	return binary.BigEndian.Uint16(data)
+}
+
+// step is how far apart neighbours of this form stand.
+func (f *form) step() int { return max(1, 2*int(f.words)) }
 
 // extract packs the bits of v that mask marks, lowest first (as PEXT does).
 func extract(v, mask uint64) uint64 {
@@ -73,19 +73,48 @@ func extract(v, mask uint64) uint64 {
 	return out
 }
 
-// reader makes readings of one point. There may be tens of thousands of them:
-// what few points have stands apart.
-type reader struct {
-	id      point.ID
-	value   field
-	scaling scale.Linear
-	special *special // never nil
-	kind    point.Kind
-	numeric byte  // 'u', 's' or 'f'
-	width   uint8 // bits of the raw value
-	invert  bool
-	high    bool // above its range may be danger
-	low     bool // below its range may be danger
+// field is a value of which there is but one.
+type field struct {
+	form
+	place int32
+}
+
+func (f *field) raw(data []byte) uint64 { return f.form.raw(data, int(f.place)) }
+
+// shape is what the bytes of a point mean. The devices of a site are much alike:
+// all of them share one copy of each shape (unique).
+type shape struct {
+	form
+	scaling  scale.Linear
+	min, max float64 // infinite: no end
+	codes    codes
+	kind     point.Kind
+	numeric  byte  // 'u', 's' or 'f'
+	width    uint8 // bits of the raw value
+	invert   bool
+	high     bool // above its range may be danger
+	low      bool // below its range may be danger
+}
+
+// codes are the raw values that a Bool is known by.
+type codes struct {
+	active, inactive       uint64
+	hasActive, hasInactive bool
+}
+
+// truth says what a raw value means; false for ok if that is not known.
+func (c *codes) truth(raw uint64) (on, ok bool) {
+	switch {
+	case c.hasActive && raw == c.active:
+		return true, true
+	case c.hasInactive && raw == c.inactive:
+		return false, true
+	case c.hasActive:
+		return false, !c.hasInactive
+	case c.hasInactive:
+		return true, true
+	}
+	return raw != 0, true
 }
 
 // special is what the profiles of few points say.
@@ -95,7 +124,9 @@ type special struct {
 	status    *state
 	states    map[uint64]drivers.State
 	sentinels []uint64
-	min, max  *float64
+	maxStep   float64 // 0: none
+	last      float64 // the last reading, if it was a good number
+	known     bool
 }
 
 // lookup is a code beside the value.
@@ -110,80 +141,109 @@ type state struct {
 	states map[uint64]drivers.State
 }
 
-// newReader compiles one point; plain is shared by those with nothing special.
-func newReader(spec drivers.Spec, p *drivers.PointSpec, sources []source, plain *special) reader {
+// run is one point, or neighbours of the same shape. There may be tens of
+// thousands of points: what few of them have stands apart, and none has its own
+// copy of its id (drivers.Job has them).
+type run struct {
+	shape   unique.Handle[shape]
+	special *special // nil for most; a run of one if not
+	place   int32
+	count   int32
+}
+
+// newShape compiles what the bytes of a point mean.
+func newShape(p *drivers.PointSpec, at block) shape {
 	t, role := types[typeOf(p)], point.Roles[p.Role]
-	r := reader{
-		id: p.ID, kind: p.Kind, numeric: t.class, width: uint8(16 * t.registers),
-		value:   newField(sources, place(spec, p.At, t.registers), p.Order, p.Bits),
-		invert:  p.Invert,
-		high:    role.Safety,
-		low:     role.Safety && role.Low,
+	s := shape{
+		form: newForm(at, p.Order, p.Swap, p.Bits),
+		kind: p.Kind, numeric: t.class, width: uint8(16 * t.registers),
 		scaling: scale.New(p.Scale, p.Offset),
-		special: plain,
+		min:     math.Inf(-1), max: math.Inf(1),
+		invert: p.Invert,
+		high:   role.Safety,
+		low:    role.Safety && role.Low,
 	}
 	if p.Bits != 0 {
-		r.width = uint8(bits.OnesCount64(p.Bits))
+		s.width = uint8(bits.OnesCount64(p.Bits))
 	}
+	if p.Min != nil {
+		s.min = *p.Min
+	}
+	if p.Max != nil {
+		s.max = *p.Max
+	}
+	if p.Active != nil {
+		s.codes.active, s.codes.hasActive = *p.Active, true
+	}
+	if p.Inactive != nil {
+		s.codes.inactive, s.codes.hasInactive = *p.Inactive, true
+	}
+	return s
+}
+
+// newSpecial compiles what the profile says of few points, or nil.
+func newSpecial(spec drivers.Spec, p *drivers.PointSpec, sources []source) *special {
 	status := statusOf(spec, p)
-	if p.Decimals == nil && p.UnitFrom == nil && status == nil && p.States == nil && p.Sentinels == nil && p.Min == nil && p.Max == nil {
-		return r
+	if p.Decimals == nil && p.UnitFrom == nil && status == nil && p.States == nil && p.Sentinels == nil && p.MaxStep == nil {
+		return nil
 	}
 	find := func(l *drivers.Lookup) *lookup {
 		if l == nil {
 			return nil
 		}
-		return &lookup{field: newField(sources, place(spec, l.At, 1), "", l.Bits), table: l.Map}
+		return &lookup{field: newField(sources, place(spec, l.At, 1), "", false, l.Bits), table: l.Map}
 	}
-	r.special = &special{
-		decimals: find(p.Decimals), factor: find(p.UnitFrom), states: p.States, sentinels: p.Sentinels, min: p.Min, max: p.Max,
+	s := &special{decimals: find(p.Decimals), factor: find(p.UnitFrom), states: p.States, sentinels: p.Sentinels}
+	if p.MaxStep != nil {
+		s.maxStep = *p.MaxStep
 	}
 	if status != nil {
-		r.special.status = &state{
-			field: newField(sources, place(spec, status.At, width(status)), status.Order, status.Bits), states: status.States,
+		s.status = &state{
+			field:  newField(sources, place(spec, status.At, width(status)), status.Order, status.Swap, status.Bits),
+			states: status.States,
 		}
 	}
-	return r
+	return s
 }
 
-// decode returns what the data says. beyond marks a life-safety point outside
-// its range on a side where danger is: Good, but worth a second look.
-func (r *reader) decode() (v point.Value, q point.Quality, beyond bool) {
-	raw, s := r.value.raw(), r.special
-	for _, sentinel := range s.sentinels {
-		if raw == sentinel {
-			return point.Value{}, point.Fault, false
+func newField(sources []source, at block, order string, swap bool, mask uint64) field {
+	return field{form: newForm(at, order, swap, mask), place: find(sources, at)}
+}
+
+// decode returns what the data says of the point at the place. A life-safety
+// point outside its range on a side where danger is, is Good.
+func (s *shape) decode(sp *special, data []byte, place int) (v point.Value, q point.Quality) {
+	raw := s.raw(data, place)
+	q = point.Good
+	if sp != nil {
+		if slices.Contains(sp.sentinels, raw) {
+			return point.Value{}, point.Fault
+		}
+		if sp.status != nil {
+			q = quality(sp.status.states, sp.status.field.raw(data))
 		}
 	}
-	q = point.Good
-	if s.status != nil {
-		q = quality(s.status.states, s.status.field.raw())
-	}
-	switch r.kind {
+	switch s.kind {
 	case point.Bool:
-		return point.Truth(raw != 0 != r.invert), q, false
+		on, ok := s.codes.truth(raw)
+		if !ok {
+			return point.Value{}, point.Fault
+		}
+		return point.Truth(on != s.invert), q
 	case point.State:
-		if own := quality(s.states, raw); own != point.Good {
+		if own := quality(sp.states, raw); own != point.Good {
 			q = own
 		}
-		return point.Value{Kind: point.State, Num: float64(raw), Text: stateName(s.states, raw)}, q, false
+		return point.Value{Kind: point.State, Num: float64(raw), Text: stateName(sp.states, raw)}, q
 	}
-	x, ok := r.number(raw)
+	x, ok := s.number(sp, data, raw)
 	if !ok {
-		return point.Value{}, point.Fault, false
+		return point.Value{}, point.Fault
 	}
-	v = point.Float(x)
-	if q != point.Good {
-		return v, q, false
+	if q == point.Good && (x < s.min && !s.low || x > s.max && !s.high) {
+		q = point.Implausible
 	}
-	under, over := s.min != nil && x < *s.min, s.max != nil && x > *s.max
-	switch {
-	case under && r.low, over && r.high:
-		return v, q, true
-	case under, over:
-		return v, point.Implausible, false
-	}
-	return v, q, false
+	return point.Float(x), q
 }
 
 // quality is what a state says about measurements; an unknown code is a fault.
@@ -207,16 +267,16 @@ func stateName(states map[uint64]drivers.State, code uint64) string {
 
 // number converts a raw value to the point's unit; false means that the device
 // sent no number, or a code beside it that is not in the table.
-func (r *reader) number(raw uint64) (float64, bool) {
+func (s *shape) number(sp *special, data []byte, raw uint64) (float64, bool) {
 	var x float64
 	digits := 0 // significant ones the raw value has; 0: all of a float64
 	switch {
-	case r.numeric == 'f' && r.width == 32:
+	case s.numeric == 'f' && s.width == 32:
 		x, digits = float64(math.Float32frombits(uint32(raw))), 7
-	case r.numeric == 'f':
+	case s.numeric == 'f':
 		x, digits = math.Float64frombits(raw), 15
-	case r.numeric == 's':
-		shift := 64 - r.width
+	case s.numeric == 's':
+		shift := 64 - s.width
 		x = float64(int64(raw<<shift) >> shift)
 	default:
 		x = float64(raw)
@@ -224,29 +284,34 @@ func (r *reader) number(raw uint64) (float64, bool) {
 	if math.IsNaN(x) || math.IsInf(x, 0) {
 		return 0, false
 	}
-	power := 0.0
-	if r.special.decimals != nil {
-		n, ok := r.special.decimals.number()
-		if !ok || n < 0 || n > 15 || n != math.Trunc(n) {
-			return 0, false
-		}
-		power = n
+	if sp == nil || sp.decimals == nil && sp.factor == nil {
+		x = s.scaling.Apply(x, 0, digits)
+		return x, !math.IsInf(x, 0)
 	}
-	x = r.scaling.Apply(x, int(power), digits)
-	if r.special.factor != nil {
-		f, ok := r.special.factor.number()
-		if !ok {
-			return 0, false
-		}
-		if f != 1 {
-			x = scale.Round(x*f, 12)
-		}
+	power, ok := sp.decimals.number(data, 0)
+	if !ok || power < 0 || power > mostDecimals || power != math.Trunc(power) {
+		return 0, false
 	}
-	return x, !math.IsInf(x, 0)
+	x = s.scaling.Apply(x, int(power), digits)
+	factor, ok := sp.factor.number(data, 1)
+	if !ok || factor == 0 { // a unit of nothing would make all well
+		return 0, false
+	}
+	if factor != 1 {
+		x = scale.Round(x*factor, 12)
+	}
+	return x, !math.IsInf(x, 0) && !math.IsNaN(x)
 }
 
-func (l *lookup) number() (float64, bool) {
-	code := l.field.raw()
+// mostDecimals is how many a device can have: a float64 holds no more digits.
+const mostDecimals = 15
+
+// number returns what the code stands for, or otherwise if there is no lookup.
+func (l *lookup) number(data []byte, otherwise float64) (float64, bool) {
+	if l == nil {
+		return otherwise, true
+	}
+	code := l.field.raw(data)
 	if l.table == nil {
 		return float64(code), true
 	}

@@ -3,47 +3,67 @@
 // It guarantees: every request frame is built once; the items of one device
 // and unit id are read in the fewest requests that touch nothing nobody asked
 // for (Spec.Hole relaxes that); a value is emitted only for a reply that fits
-// its request; all points of a job come from the same replies; a point whose
-// device, sentinel or status says "no measurement" is never Good; a life-safety
-// point beyond its range on a side where danger is (point.RoleInfo) is, and is
-// read a second time before it is emitted; steady-state polling does not
-// allocate.
+// its request; all that a reading depends on comes from the same replies; a point whose
+// device, sentinel or status says "no measurement" is never Good; steady-state
+// polling does not allocate.
+//
+// A life-safety point beyond its range on a side where danger is
+// (point.RoleInfo), and any point that steps further than PointSpec.MaxStep from
+// the last good reading, is read a second time before it is emitted. What the
+// second look repeats is true. A value beyond the range that it does not repeat
+// was none. Of a step that it does not repeat, a life-safety point is Good with
+// the more alarming of the two readings, if that is a step to a side where
+// danger is; all else is Implausible. If the second look fails, what was seen
+// of a life-safety point stands, and the step of another is Implausible.
+//
+// An output is confirmed by the device's echo. A command sends its steps in
+// order, none of them twice, and stops at the first that is not confirmed.
 package modbus
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"time"
-
-	gomodbus "github.com/goburrow/modbus"
 
 	"gatehouse/drivers"
 	"gatehouse/protocol/modbus"
 	"gatehouse/protocol/point"
 )
 
-// Driver is one device.
+// Driver is one device. There may be thousands of them: what a job needs only
+// while it runs, all jobs share.
 type Driver struct {
-	link        drivers.Link
-	log         *slog.Logger
-	now         func() time.Time
-	framing     drivers.Framing
-	jobs        []*job
-	public      []drivers.Job
-	outputs     map[point.ID]*output
-	probes      []*request // the shortest of each unit id
-	asked       byte       // the unit id that was read last
+	link     drivers.Link
+	now      func() time.Time
+	judge    drivers.Framer // of the reply that is expected
+	jobs     []job
+	public   []drivers.Job
+	outputs  map[point.ID]output // nil: none
+	commands []command
+	probes   []*request // the shortest of each unit id
+
+	data     []byte // what the device said to the job that runs
+	again    []byte // what it said at a second look
+	expected modbus.Reply
+
 	transaction uint16
+	asked       byte // the unit id that was read last
+	tcp         bool
 }
 
 // job is what is read together.
 type job struct {
-	requests []*request
-	points   []reader
-	ranged   bool // a life-safety point has an end to its range where danger is
+	requests []request
+	runs     []run // of points, in the order of drivers.Job.Points
+	watched  bool  // a point of it may need a second look
+}
+
+// request is one frame that reads, ready to be sent.
+type request struct {
+	tx   []byte
+	size int // bytes of data that answer it
 }
 
 // New builds the driver of one device. It reports every fault of the spec.
@@ -54,20 +74,13 @@ func New(spec drivers.Spec, deps drivers.Deps) (drivers.Driver, error) {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
-	if deps.Log == nil {
-		deps.Log = slog.New(slog.DiscardHandler)
-	}
 	if err := check(spec); err != nil {
 		return nil, err
 	}
-	d := &Driver{
-		link: deps.Link, log: deps.Log, now: deps.Now, framing: spec.Framing,
-		outputs: make(map[point.ID]*output),
-	}
-	if err := d.plan(spec); err != nil {
-		return nil, fmt.Errorf("modbus device %s: %w", spec.Device, err)
-	}
-	if err := d.planOutputs(spec); err != nil {
+	d := &Driver{link: deps.Link, now: deps.Now, tcp: spec.Framing == drivers.TCP}
+	d.judge = d.frame
+	p := planner{spec: spec, encode: newEncoder(spec.Framing), d: d}
+	if err := errors.Join(p.polls(), p.outputs(), p.commands()); err != nil {
 		return nil, fmt.Errorf("modbus device %s: %w", spec.Device, err)
 	}
 	return d, nil
@@ -85,75 +98,105 @@ func (d *Driver) Do(ctx context.Context, index int, emit func(point.Reading)) er
 	if index < 0 || index >= len(d.jobs) {
 		return fmt.Errorf("modbus: no job %d", index)
 	}
-	j := d.jobs[index]
-	if err := d.read(ctx, j); err != nil {
+	j, ids := &d.jobs[index], d.public[index].Points
+	if err := d.read(ctx, j, d.data); err != nil {
 		if errors.Is(err, drivers.ErrRefused) {
-			j.fault(d.now(), emit)
+			j.fault(ids, d.now(), emit)
 		}
 		return err
 	}
-	at := d.now()
-	if j.ranged && j.beyond() {
-		// Doubt never hides danger: a spike is told from a leak by reading again,
-		// and if that fails, what was seen stands.
-		if err := d.read(ctx, j); err != nil {
-			j.decode(at, emit)
-			return err
-		}
-		at = d.now()
+	at, seen := d.now(), looks{first: d.data}
+	if !j.watched || !j.doubtful(d.data) {
+		j.emit(ids, at, seen, emit)
+		return nil
 	}
-	j.decode(at, emit)
-	return nil
+	err := d.read(ctx, j, d.again)
+	if err != nil {
+		seen.failed = true
+	} else {
+		at, seen.second = d.now(), d.again
+	}
+	j.emit(ids, at, seen, emit)
+	return err
 }
 
 // Probe sends the shortest request of the unit id behind the one that was read
 // last: one that is dead must not hide the others. That the device
 // refuses or is busy is an answer.
 func (d *Driver) Probe(ctx context.Context) error {
-	last := slices.IndexFunc(d.probes, func(r *request) bool { return r.unit == d.asked })
+	last := slices.IndexFunc(d.probes, func(r *request) bool { return d.unit(r.tx) == d.asked })
 	r := d.probes[(last+1)%len(d.probes)]
-	d.asked = r.unit
-	_, err := d.exchange(ctx, r)
+	d.asked = d.unit(r.tx)
+	_, err := d.exchange(ctx, r.tx)
 	if errors.Is(err, drivers.ErrRefused) || errors.Is(err, drivers.ErrBusy) {
 		return nil
 	}
 	return err
 }
 
-// read fills the data of all requests of a job, or leaves all as it was.
-func (d *Driver) read(ctx context.Context, j *job) error {
-	for _, r := range j.requests {
-		d.asked = r.unit
-		data, err := d.exchange(ctx, r)
+// unit is the unit id of a frame.
+func (d *Driver) unit(tx []byte) byte {
+	if d.tcp {
+		return modbus.TCPUnit(tx)
+	}
+	return modbus.RTUUnit(tx)
+}
+
+// read fills data with the answers to all requests of a job.
+func (d *Driver) read(ctx context.Context, j *job, data []byte) error {
+	for i := range j.requests {
+		r := &j.requests[i]
+		d.asked = d.unit(r.tx)
+		got, err := d.exchange(ctx, r.tx)
 		if err != nil {
 			return err
 		}
-		copy(r.fresh, data)
-	}
-	for _, r := range j.requests {
-		r.data, r.fresh = r.fresh, r.data
+		if len(got) != r.size {
+			return fmt.Errorf("%w: %d bytes of data, want %d", drivers.ErrForeign, len(got), r.size)
+		}
+		data = data[copy(data, got):]
 	}
 	return nil
 }
 
 // exchange sends one request and returns the data part of its reply.
-func (d *Driver) exchange(ctx context.Context, r *request) ([]byte, error) {
-	if d.framing == drivers.TCP {
+func (d *Driver) exchange(ctx context.Context, tx []byte) ([]byte, error) {
+	var err error
+	if d.tcp {
 		d.transaction++
-		modbus.SetTransaction(r.tx, d.transaction)
+		modbus.SetTransaction(tx, d.transaction)
+		d.expected, err = modbus.ReplyTCP(tx)
+	} else {
+		d.expected, err = modbus.ReplyRTU(tx)
 	}
-	rx, err := d.link.Exchange(ctx, r.tx, r.framer)
 	if err != nil {
 		return nil, err
 	}
-	if err := r.packager.Verify(r.tx, rx); err != nil {
-		return nil, fmt.Errorf("%w: %w", drivers.ErrForeign, err)
+	rx, err := d.link.Exchange(ctx, tx, d.judge)
+	if err != nil {
+		return nil, err
 	}
-	data, err := modbus.Data(r.pdu(rx))
+	pdu := modbus.RTUPDU
+	if d.tcp {
+		pdu = modbus.TCPPDU
+	}
+	data, err := modbus.Data(pdu(rx))
 	if err != nil {
 		return nil, refusal(err)
 	}
 	return data, nil
+}
+
+// frame gives the framer of the expected reply the errors that the bus knows.
+func (d *Driver) frame(rx []byte) (int, error) {
+	need, err := d.expected.Judge(rx)
+	switch {
+	case err == nil:
+		return need, nil
+	case errors.Is(err, modbus.ErrDamaged):
+		return 0, drivers.ErrDamaged
+	}
+	return 0, drivers.ErrForeign
 }
 
 // refusal sorts exceptions: a device that refuses or is busy is alive, one that
@@ -170,89 +213,4 @@ func refusal(err error) error {
 		}
 	}
 	return fmt.Errorf("%w: %w", kind, err)
-}
-
-// beyond reports whether a life-safety point is where danger may be, or a spike.
-func (j *job) beyond() bool {
-	for i := range j.points {
-		if _, _, beyond := j.points[i].decode(); beyond {
-			return true
-		}
-	}
-	return false
-}
-
-// decode emits what the data says of each point.
-func (j *job) decode(at time.Time, emit func(point.Reading)) {
-	for i := range j.points {
-		p := &j.points[i]
-		value, quality, _ := p.decode()
-		emit(point.Reading{Point: p.id, At: at, Value: value, Quality: quality})
-	}
-}
-
-// fault emits that no point of the job was measured.
-func (j *job) fault(at time.Time, emit func(point.Reading)) {
-	for i := range j.points {
-		emit(point.Reading{Point: j.points[i].id, At: at, Quality: point.Fault})
-	}
-}
-
-// request is one frame, ready to be sent, and the data of the last
-// replies to its job.
-type request struct {
-	unit     byte
-	tx       []byte
-	framer   drivers.Framer
-	pdu      func(frame []byte) []byte
-	packager gomodbus.Packager
-	data     []byte
-	fresh    []byte // data to be, until all requests of the job are answered
-	rxBytes  int
-}
-
-// newRequest builds a frame with goburrow's packager. The PDU is our own:
-// goburrow's client forbids coil values other than on and off, and modules time
-// their pulses by them.
-func newRequest(framing drivers.Framing, unit byte, function byte, data ...byte) (*request, error) {
-	r := &request{unit: unit}
-	var frame modbus.Framer
-	switch framing {
-	case drivers.RTU:
-		h := gomodbus.NewRTUClientHandler("")
-		h.SlaveId = unit
-		r.packager, r.pdu = h, modbus.RTUPDU
-	default:
-		h := gomodbus.NewTCPClientHandler("")
-		h.SlaveId = unit
-		r.packager, r.pdu = h, modbus.TCPPDU
-	}
-	var err error
-	if r.tx, err = r.packager.Encode(&gomodbus.ProtocolDataUnit{FunctionCode: function, Data: data}); err != nil {
-		return nil, err
-	}
-	if framing == drivers.RTU {
-		frame, err = modbus.RTU(r.tx)
-	} else {
-		frame, err = modbus.TCP(r.tx)
-	}
-	if err != nil {
-		return nil, err
-	}
-	r.framer = adapt(frame)
-	return r, nil
-}
-
-// adapt gives a framer the errors that the bus knows.
-func adapt(frame modbus.Framer) drivers.Framer {
-	return func(rx []byte) (int, error) {
-		need, err := frame(rx)
-		switch {
-		case err == nil:
-			return need, nil
-		case errors.Is(err, modbus.ErrDamaged):
-			return 0, drivers.ErrDamaged
-		}
-		return 0, drivers.ErrForeign
-	}
 }

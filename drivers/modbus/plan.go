@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"time"
+	"unique"
 
 	"gatehouse/drivers"
 	"gatehouse/protocol/modbus"
@@ -61,63 +62,121 @@ type pace struct {
 	critical bool
 }
 
-// plan groups the points by pace, their items into requests, and what hangs
+// planner builds what a driver does from a spec without fault.
+type planner struct {
+	spec   drivers.Spec
+	encode encoder
+	d      *Driver
+}
+
+// polls groups the points by pace, their items into requests, and what hangs
 // together by shared requests into jobs.
-func (d *Driver) plan(spec drivers.Spec) error {
+func (p *planner) polls() error {
 	var paces []pace
 	groups := make(map[pace][]*drivers.PointSpec)
-	for i := range spec.Points {
-		p := &spec.Points[i]
-		if !readable(p) {
+	for i := range p.spec.Points {
+		ps := &p.spec.Points[i]
+		if !readable(ps) {
 			continue
 		}
-		key := pace{every: period(spec, p), critical: p.Critical}
+		key := pace{every: period(p.spec, ps), critical: ps.Critical}
 		if groups[key] == nil {
 			paces = append(paces, key)
 		}
-		groups[key] = append(groups[key], p)
+		groups[key] = append(groups[key], ps)
 	}
 	for _, key := range paces {
-		if err := d.planGroup(spec, key, groups[key]); err != nil {
+		if err := p.group(key, groups[key]); err != nil {
 			return err
 		}
+	}
+	p.d.jobs, p.d.public = slices.Clip(p.d.jobs), slices.Clip(p.d.public)
+	p.d.probes = slices.Clip(p.d.probes)
+	data, again := 0, 0
+	for i := range p.d.jobs {
+		size := 0
+		for _, r := range p.d.jobs[i].requests {
+			size += r.size
+		}
+		data = max(data, size)
+		if p.d.jobs[i].watched {
+			again = max(again, size)
+		}
+	}
+	buffer := make([]byte, data+again)
+	p.d.data, p.d.again = buffer[:data:data], buffer[data:]
+	return nil
+}
+
+// group makes the jobs of one pace.
+func (p *planner) group(key pace, points []*drivers.PointSpec) error {
+	var items []block
+	for _, ps := range points {
+		items = append(items, needs(p.spec, ps)...)
+	}
+	blocks := coalesce(items, p.spec.Hole)
+	for _, members := range connect(p.spec, points, blocks) {
+		j := job{requests: make([]request, len(members.blocks))}
+		public := drivers.Job{Every: key.every, Critical: key.critical, Points: make([]point.ID, len(members.points))}
+		sources := make([]source, len(members.blocks))
+		place := 0
+		for i, b := range members.blocks {
+			sources[i] = source{block: blocks[b], place: place}
+			r := &j.requests[i]
+			if err := p.reads(r, blocks[b]); err != nil {
+				return err
+			}
+			place += r.size
+			public.TxBytes += len(r.tx)
+			public.RxBytes += r.rxBytes()
+		}
+		for i, ps := range members.points {
+			public.Points[i] = ps.ID
+		}
+		j.runs = p.runs(members.points, sources)
+		for i := range j.runs {
+			s := j.runs[i].shape.Value()
+			j.watched = j.watched || s.watched(j.runs[i].special)
+		}
+		p.d.jobs = append(p.d.jobs, j)
+		p.d.public = append(p.d.public, public)
 	}
 	return nil
 }
 
-// planGroup makes the jobs of one pace.
-func (d *Driver) planGroup(spec drivers.Spec, key pace, points []*drivers.PointSpec) error {
-	var items []block
-	for _, p := range points {
-		items = append(items, needs(spec, p)...)
+// source is a block and where its data stands in the data of its job.
+type source struct {
+	block block
+	place int
+}
+
+// find returns where an item stands in the data of a job, in bytes or bits.
+func find(sources []source, at block) int32 {
+	i := slices.IndexFunc(sources, func(s source) bool { return s.block.holds(at) })
+	s := sources[i]
+	if at.bits() {
+		return int32(8*s.place + at.start - s.block.start)
 	}
-	blocks := coalesce(items, spec.Hole)
-	sources := make([]source, len(blocks))
-	for i, b := range blocks {
-		r, err := d.readRequest(spec.Framing, b)
-		if err != nil {
-			return err
+	return int32(s.place + 2*(at.start-s.block.start))
+}
+
+// runs joins points that stand side by side and have nothing special.
+func (p *planner) runs(points []*drivers.PointSpec, sources []source) []run {
+	var out []run
+	for _, ps := range points {
+		at := place(p.spec, ps.At, width(ps))
+		s := newShape(ps, at)
+		r := run{shape: unique.Make(s), special: newSpecial(p.spec, ps, sources), place: find(sources, at), count: 1}
+		if n := len(out); n > 0 && r.special == nil {
+			last := &out[n-1]
+			if last.special == nil && last.shape == r.shape && int(last.place)+int(last.count)*s.step() == int(r.place) {
+				last.count++
+				continue
+			}
 		}
-		sources[i] = source{block: b, request: r}
+		out = append(out, r)
 	}
-	plain := &special{}
-	for _, members := range connect(spec, points, blocks) {
-		j := &job{}
-		public := drivers.Job{Every: key.every, Critical: key.critical}
-		for _, i := range members.blocks {
-			j.requests = append(j.requests, sources[i].request)
-			public.TxBytes += len(sources[i].request.tx)
-			public.RxBytes += sources[i].request.rxBytes
-		}
-		j.points, public.Points = make([]reader, len(members.points)), make([]point.ID, len(members.points))
-		for i, p := range members.points {
-			j.points[i], public.Points[i] = newReader(spec, p, sources, plain), p.ID
-			j.ranged = j.ranged || j.points[i].high && p.Max != nil || j.points[i].low && p.Min != nil
-		}
-		d.jobs = append(d.jobs, j)
-		d.public = append(d.public, public)
-	}
-	return nil
+	return slices.Clone(out)
 }
 
 // needs lists every item a point's value depends on.
@@ -207,31 +266,32 @@ func connect(spec drivers.Spec, points []*drivers.PointSpec, blocks []block) []c
 	return out
 }
 
-// readRequest builds the request for a block and keeps the shortest of each
-// unit id as a probe.
-func (d *Driver) readRequest(framing drivers.Framing, b block) (*request, error) {
+// reads makes r the request for a block, and a probe if it is the shortest of
+// its unit id.
+func (p *planner) reads(r *request, b block) error {
 	var data [4]byte
 	binary.BigEndian.PutUint16(data[0:], uint16(b.start))
 	binary.BigEndian.PutUint16(data[2:], uint16(b.count))
-	r, err := newRequest(framing, b.unit, b.function, data[:]...)
-	if err != nil {
-		return nil, fmt.Errorf("reading %d items at %d: %w", b.count, b.start, err)
+	var err error
+	if r.tx, err = p.encode(b.unit, b.function, data[:]...); err != nil {
+		return fmt.Errorf("reading %d items at %d: %w", b.count, b.start, err)
 	}
-	size := 2 * b.count
+	r.size = 2 * b.count
 	if b.bits() {
-		size = (b.count + 7) / 8
+		r.size = (b.count + 7) / 8
 	}
-	r.data, r.fresh = make([]byte, size), make([]byte, size)
-	// The request's own wrapping, function and count come back around the data.
-	r.rxBytes = len(r.tx) - 4 + 1 + size
-	switch i := slices.IndexFunc(d.probes, func(p *request) bool { return p.unit == b.unit }); {
+	switch i := slices.IndexFunc(p.d.probes, func(o *request) bool { return p.d.unit(o.tx) == b.unit }); {
 	case i < 0:
-		d.probes = append(d.probes, r)
-	case r.rxBytes < d.probes[i].rxBytes:
-		d.probes[i] = r
+		p.d.probes = append(p.d.probes, r)
+	case r.size < p.d.probes[i].size:
+		p.d.probes[i] = r
 	}
-	return r, nil
+	return nil
 }
+
+// rxBytes is the size of the reply: the request's own wrapping, function and
+// count come back around the data.
+func (r *request) rxBytes() int { return len(r.tx) - 4 + 1 + r.size }
 
 // readable reports whether a point is polled: an output may be write-only.
 func readable(p *drivers.PointSpec) bool { return p.Write == nil || p.At.Space != "" }

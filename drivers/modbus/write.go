@@ -18,37 +18,54 @@ const (
 
 // output is a point that is commanded: the frames for active and inactive.
 type output struct {
-	active, inactive *request
+	active, inactive []byte
 }
 
-// planOutputs builds the frames of every output, and a probe for a device that
-// is only written to.
-func (d *Driver) planOutputs(spec drivers.Spec) error {
-	for i := range spec.Points {
-		p := &spec.Points[i]
-		if p.Write == nil {
+// levels returns the raw values of an output. A register has none of its own:
+// its spec states both.
+func levels(w *drivers.Output) (on, off uint16) {
+	on, off = coilOn, coilOff
+	if w.On != nil {
+		on = *w.On
+	}
+	if w.Off != nil {
+		off = *w.Off
+	}
+	return on, off
+}
+
+// outputs builds the frames of every output, and a probe for a device that is
+// only written to.
+func (p *planner) outputs() error {
+	for i := range p.spec.Points {
+		ps := &p.spec.Points[i]
+		w := ps.Write
+		if w == nil {
 			continue
 		}
-		on, off := coilOn, coilOff
-		if p.Invert {
+		on, off := levels(w)
+		if ps.Invert {
 			on, off = off, on
 		}
-		inactive, err := writeCoil(spec, p.Write.At, off)
+		at, many := w.At, w.Multiple
+		inactive, err := p.writes(at, off, many)
 		if err != nil {
 			return err
 		}
-		at := p.Write.At
-		if p.Write.PulseFor > 0 {
+		if w.PulseFor > 0 {
 			// The module switches off by itself: a crash leaves nothing energised.
-			at, on = *p.Write.PulseAt, uint16(p.Write.PulseFor/pulseUnit)
+			at, on, many = *w.PulseAt, uint16(w.PulseFor/pulseUnit), false
 		}
-		active, err := writeCoil(spec, at, on)
+		active, err := p.writes(at, on, many)
 		if err != nil {
 			return err
 		}
-		d.outputs[p.ID] = &output{active: active, inactive: inactive}
-		if len(d.probes) == 0 {
-			if _, err := d.readRequest(spec.Framing, place(spec, p.Write.At, 1)); err != nil {
+		if p.d.outputs == nil {
+			p.d.outputs = make(map[point.ID]output)
+		}
+		p.d.outputs[ps.ID] = output{active: active, inactive: inactive}
+		if len(p.d.probes) == 0 {
+			if err := p.reads(&request{}, place(p.spec, w.At, 1)); err != nil {
 				return err
 			}
 		}
@@ -56,11 +73,31 @@ func (d *Driver) planOutputs(spec drivers.Spec) error {
 	return nil
 }
 
-func writeCoil(spec drivers.Spec, at drivers.Item, value uint16) (*request, error) {
-	var data [4]byte
-	binary.BigEndian.PutUint16(data[0:], uint16(at.Address))
-	binary.BigEndian.PutUint16(data[2:], value)
-	return newRequest(spec.Framing, byte(spec.Address+at.UnitPlus), modbus.WriteSingleCoil, data[:]...)
+// writes builds the frame that writes one item: functions 5 and 6, or 15 and 16
+// for devices that know no other.
+func (p *planner) writes(at drivers.Item, value uint16, many bool) ([]byte, error) {
+	data := binary.BigEndian.AppendUint16(nil, uint16(at.Address))
+	var function byte
+	switch coil := at.Space == "coil"; {
+	case coil && many:
+		function = modbus.WriteMultipleCoils
+		data = append(data, 0, 1, 1, byte(min(value, 1))) // quantity, bytes, the bit
+	case many:
+		function = modbus.WriteMultipleRegisters
+		data = append(data, 0, 1, 2) // quantity, bytes
+		data = binary.BigEndian.AppendUint16(data, value)
+	case coil:
+		function = modbus.WriteSingleCoil
+		data = binary.BigEndian.AppendUint16(data, value)
+	default:
+		function = modbus.WriteSingleRegister
+		data = binary.BigEndian.AppendUint16(data, value)
+	}
+	tx, err := p.encode(byte(p.spec.Address+at.UnitPlus), function, data...)
+	if err != nil {
+		return nil, fmt.Errorf("writing %s %d: %w", at.Space, at.Address, err)
+	}
+	return tx, nil
 }
 
 // Write commands an output: true is its active state. The device's echo is
@@ -73,10 +110,10 @@ func (d *Driver) Write(ctx context.Context, p point.ID, v point.Value) error {
 	if v.Kind != point.Bool {
 		return fmt.Errorf("%s: %w with %s: want true or false", p, drivers.ErrNotWritable, v)
 	}
-	r := out.inactive
+	tx := out.inactive
 	if v.On() {
-		r = out.active
+		tx = out.active
 	}
-	_, err := d.exchange(ctx, r)
+	_, err := d.exchange(ctx, tx)
 	return err
 }

@@ -3,7 +3,8 @@
 //
 // It guarantees: a framer accepts only a reply whose address, function, length
 // and check (RTU), or transaction, protocol, unit and length (TCP), fit the
-// request it was made for; an exception is complete after 5 (RTU) or 9 (TCP)
+// request it was made for, and a request must be one that the specification
+// allows; an exception is complete after 5 (RTU) or 9 (TCP)
 // bytes; no framer reads past the bytes it is given, allocates, or panics on
 // any input. Building requests is not its business: the driver uses goburrow's
 // packagers for that.
@@ -46,9 +47,13 @@ const (
 const (
 	MaxRegisters = 125  // AP 6.3, 6.4: quantity 1 to 0x7D
 	MaxBits      = 2000 // AP 6.1, 6.2: quantity 1 to 0x7D0
-	MaxRTU       = 256  // SL 2.5.1.1: RTU frame
-	MaxTCP       = 260  // TCP 3.1.3: MBAP header and PDU
-	MaxUnit      = 247  // SL 2.2: individual addresses 1 to 247
+
+	MaxWriteRegisters = 123  // AP 6.12: quantity 1 to 0x7B
+	MaxWriteBits      = 1968 // AP 6.11: quantity 1 to 0x7B0
+
+	MaxRTU  = 256 // SL 2.5.1.1: RTU frame
+	MaxTCP  = 260 // TCP 3.1.3: MBAP header and PDU
+	MaxUnit = 247 // SL 2.2: individual addresses 1 to 247
 )
 
 // Sizes of the wrapping around a PDU.
@@ -68,108 +73,138 @@ type Framer func(rx []byte) (need int, err error)
 // RTU returns the framer for the reply to an RTU request frame. The request
 // must be complete, with its CRC; it is read only now.
 func RTU(request []byte) (Framer, error) {
-	if len(request) < rtuHead+1+rtuTail || len(request) > MaxRTU {
-		return nil, fmt.Errorf("modbus: RTU request of %d bytes", len(request))
-	}
-	want, err := expect(request[rtuHead : len(request)-rtuTail])
+	r, err := ReplyRTU(request)
 	if err != nil {
 		return nil, err
 	}
-	f := rtuFramer{unit: request[0], reply: want}
-	return f.judge, nil
+	return r.Judge, nil
 }
 
-// TCP returns the framer for the reply to a Modbus TCP request frame. It keeps
-// request and compares the transaction id that stands there when it is called,
-// so the owner may renumber the frame before sending it again.
+// TCP returns the framer for the reply to a Modbus TCP request frame, as it is
+// numbered now.
 func TCP(request []byte) (Framer, error) {
-	if len(request) < tcpHead+1 || len(request) > MaxTCP {
-		return nil, fmt.Errorf("modbus: TCP request of %d bytes", len(request))
-	}
-	want, err := expect(request[tcpHead:])
+	r, err := ReplyTCP(request)
 	if err != nil {
 		return nil, err
 	}
-	f := tcpFramer{request: request[:tcpHead], reply: want}
-	return f.judge, nil
+	return r.Judge, nil
 }
 
-// reply is what the PDU of an answer must look like.
-type reply struct {
-	function byte
-	size     int  // of the whole PDU
+// Reply is what answers one request; Judge is its Framer. It is a plain value,
+// cheap enough to be made anew for each request that is sent.
+type Reply struct {
+	head     [tcpHead]byte // as sent; of RTU the last byte only: the unit
+	tcp      bool
 	counted  bool // the byte after the function is the length of what follows
-	echo     [4]byte
+	many     bool // the request has more bytes behind what is echoed
+	function byte
+	size     uint16  // of the whole PDU
+	echo     [4]byte // what comes back of a write
+	more     [2]byte // what stands behind that in the request itself
+}
+
+// ReplyRTU returns what answers an RTU request frame.
+func ReplyRTU(request []byte) (Reply, error) {
+	if len(request) < rtuHead+1+rtuTail || len(request) > MaxRTU {
+		return Reply{}, fmt.Errorf("modbus: RTU request of %d bytes", len(request))
+	}
+	var r Reply
+	r.head[tcpHead-1] = request[0]
+	err := r.expect(request[rtuHead : len(request)-rtuTail])
+	return r, err
+}
+
+// ReplyTCP returns what answers a Modbus TCP request frame.
+func ReplyTCP(request []byte) (Reply, error) {
+	if len(request) < tcpHead+1 || len(request) > MaxTCP {
+		return Reply{}, fmt.Errorf("modbus: TCP request of %d bytes", len(request))
+	}
+	r := Reply{tcp: true, head: [tcpHead]byte(request)}
+	err := r.expect(request[tcpHead:])
+	return r, err
 }
 
 // expect derives the reply from a request PDU.
-func expect(pdu []byte) (reply, error) {
+func (r *Reply) expect(pdu []byte) error {
 	if len(pdu) < 5 {
-		return reply{}, fmt.Errorf("modbus: request PDU of %d bytes", len(pdu))
+		return fmt.Errorf("modbus: request PDU of %d bytes", len(pdu))
 	}
-	r := reply{function: pdu[0]}
+	r.function = pdu[0]
 	quantity := int(binary.BigEndian.Uint16(pdu[3:5]))
+	size, limit, what := 5, 0, ""
 	switch r.function {
 	case ReadCoils, ReadDiscreteInputs:
-		if quantity < 1 || quantity > MaxBits {
-			return reply{}, fmt.Errorf("modbus: %d bits in one request, want 1 to %d", quantity, MaxBits)
-		}
-		r.counted, r.size = true, 2+(quantity+7)/8
+		limit, what = MaxBits, "bits"
+		r.counted, r.size = true, uint16(2+(quantity+7)/8)
 	case ReadHoldingRegisters, ReadInputRegisters:
-		if quantity < 1 || quantity > MaxRegisters {
-			return reply{}, fmt.Errorf("modbus: %d registers in one request, want 1 to %d", quantity, MaxRegisters)
-		}
-		r.counted, r.size = true, 2+2*quantity
-	case WriteSingleCoil, WriteSingleRegister, WriteMultipleCoils, WriteMultipleRegisters:
-		// AP 6.5, 6.6, 6.11, 6.12: the answer repeats address and value (or quantity).
-		r.size = 5
-		copy(r.echo[:], pdu[1:5])
+		limit, what = MaxRegisters, "registers"
+		r.counted, r.size = true, uint16(2+2*quantity)
+	case WriteSingleCoil, WriteSingleRegister:
+		r.size = 5 // AP 6.5, 6.6: the answer repeats address and value
+	case WriteMultipleCoils:
+		limit, what = MaxWriteBits, "bits"
+		size, r.size = 6+(quantity+7)/8, 5 // AP 6.11: the answer repeats address and quantity
+	case WriteMultipleRegisters:
+		limit, what = MaxWriteRegisters, "registers"
+		size, r.size = 6+2*quantity, 5 // AP 6.12: likewise
 	default:
-		return reply{}, fmt.Errorf("modbus: function 0x%02X has no framer", r.function)
+		return fmt.Errorf("modbus: function 0x%02X has no framer", r.function)
 	}
-	return r, nil
+	switch {
+	case limit > 0 && (quantity < 1 || quantity > limit):
+		return fmt.Errorf("modbus: %d %s in one request, want 1 to %d", quantity, what, limit)
+	case len(pdu) != size || size > 5 && int(pdu[5]) != size-6:
+		return fmt.Errorf("modbus: request PDU of %d bytes for function 0x%02X, want %d", len(pdu), r.function, size)
+	}
+	copy(r.echo[:], pdu[1:5])
+	if size > 5 {
+		r.many = true
+		copy(r.more[:], pdu[5:])
+	}
+	return nil
 }
 
-// judge looks at a PDU prefix and returns the size the whole PDU will have.
-func (r *reply) judge(pdu []byte) (size int, err error) {
-	if len(pdu) == 0 {
-		return 2, nil // the shortest reply is an exception
+// Judge is the Framer of the reply.
+func (r *Reply) Judge(rx []byte) (need int, err error) {
+	if r.tcp {
+		return r.judgeTCP(rx)
 	}
-	if pdu[0] == r.function|ExceptionBit {
-		return 2, nil
+	return r.judgeRTU(rx)
+}
+
+// judgePDU looks at a PDU prefix and returns the size the whole PDU will have.
+func (r *Reply) judgePDU(pdu []byte) (size int, err error) {
+	pdu = pdu[:min(len(pdu), int(r.size))]
+	if len(pdu) == 0 || pdu[0] == r.function|ExceptionBit {
+		return 2, nil // the shortest reply is an exception
 	}
 	if pdu[0] != r.function {
 		return 0, ErrForeign
 	}
 	if r.counted {
-		if len(pdu) > 1 && int(pdu[1]) != r.size-2 {
+		if len(pdu) > 1 && int(pdu[1]) != int(r.size)-2 {
 			return 0, ErrForeign
 		}
-		return r.size, nil
+		return int(r.size), nil
 	}
-	for i, b := range pdu[1:min(len(pdu), r.size)] {
+	for i, b := range pdu[1:] {
 		if b != r.echo[i] {
 			return 0, ErrForeign
 		}
 	}
-	return r.size, nil
+	return int(r.size), nil
 }
 
-type rtuFramer struct {
-	unit  byte
-	reply reply
-}
-
-func (f *rtuFramer) judge(rx []byte) (int, error) {
+func (r *Reply) judgeRTU(rx []byte) (int, error) {
 	if len(rx) == 0 {
 		return rtuException, nil
 	}
-	if rx[0] != f.unit {
+	if rx[0] != r.head[tcpHead-1] {
 		return 0, ErrForeign
 	}
 	// While the CRC is still to come its bytes may be taken for the PDU's; the
 	// size is fixed by the first two of them, so nothing is misjudged.
-	size, err := f.reply.judge(rx[rtuHead:min(len(rx), rtuHead+f.reply.size)])
+	size, err := r.judgePDU(rx[rtuHead:])
 	if err != nil {
 		return 0, err
 	}
@@ -178,32 +213,30 @@ func (f *rtuFramer) judge(rx []byte) (int, error) {
 		return total - len(rx), nil
 	}
 	body, sum := rx[:total-rtuTail], rx[total-rtuTail:total]
-	if CRC(body) != binary.LittleEndian.Uint16(sum) {
-		return 0, ErrDamaged
+	switch {
+	case CRC(body) == binary.LittleEndian.Uint16(sum):
+		return total - len(rx), nil
+	case r.many && size == int(r.size) && [2]byte(sum) == r.more:
+		return 0, ErrForeign // the request itself, played back by the line
 	}
-	return total - len(rx), nil
+	return 0, ErrDamaged
 }
 
-type tcpFramer struct {
-	request []byte // the MBAP header as sent
-	reply   reply
-}
-
-func (f *tcpFramer) judge(rx []byte) (int, error) {
+func (r *Reply) judgeTCP(rx []byte) (int, error) {
 	// Transaction and protocol identifier (TCP 3.1.3) come back as sent.
 	for i := 0; i < min(len(rx), 4); i++ {
-		if rx[i] != f.request[i] {
+		if rx[i] != r.head[i] {
 			return 0, ErrForeign
 		}
 	}
 	if len(rx) < tcpHead {
 		return tcpException - len(rx), nil
 	}
-	if rx[6] != f.request[6] {
+	if rx[6] != r.head[6] {
 		return 0, ErrForeign
 	}
 	length := int(binary.BigEndian.Uint16(rx[4:6]))
-	size, err := f.reply.judge(rx[tcpHead:min(len(rx), tcpHead+f.reply.size)])
+	size, err := r.judgePDU(rx[tcpHead:])
 	if err != nil {
 		return 0, err
 	}
@@ -212,6 +245,12 @@ func (f *tcpFramer) judge(rx []byte) (int, error) {
 	}
 	return tcpHead + size - len(rx), nil
 }
+
+// RTUUnit returns the unit id of an RTU frame.
+func RTUUnit(frame []byte) byte { return frame[0] }
+
+// TCPUnit returns the unit id of a TCP frame.
+func TCPUnit(frame []byte) byte { return frame[tcpHead-1] }
 
 // RTUPDU returns the function, data part of a complete RTU frame.
 func RTUPDU(frame []byte) []byte { return frame[rtuHead : len(frame)-rtuTail] }

@@ -41,6 +41,7 @@ func TestFramersAcceptOnlyWhatAnswersTheRequest(t *testing.T) {
 	request := rtu("01 03 0000 0002")
 	coil := rtu("01 05 0000 FF00")
 	many := rtu("01 10 0000 0002 04 00010002")
+	coils := rtu("01 0F 0013 000A 02 CD01") // the example of AP 6.11
 	header := "0007 0000 "
 	tests := []struct {
 		name    string
@@ -68,6 +69,13 @@ func TestFramersAcceptOnlyWhatAnswersTheRequest(t *testing.T) {
 		{"echo of another coil", coil, false, rtu("01 05 0001 FF00"), 0, ErrForeign},
 		{"echo of another value", coil, false, rtu("01 05 0000 0000"), 0, ErrForeign},
 		{"several registers written", many, false, rtu("01 10 0000 0002"), 0, nil},
+		{"several registers written elsewhere", many, false, rtu("01 10 0001 0002"), 0, ErrForeign},
+		{"fewer registers written", many, false, rtu("01 10 0000 0001"), 0, ErrForeign},
+		{"several registers, damaged", many, false, unhex(t, "01 10 0000 0002 0000"), 0, ErrDamaged},
+		{"several registers, played back", many, false, many, 0, ErrForeign},
+		{"several registers refused", many, false, rtu("01 90 03"), 0, nil},
+		{"several coils written", coils, false, rtu("01 0F 0013 000A"), 0, nil},
+		{"several coils, played back", coils, false, coils, 0, ErrForeign},
 		{"TCP whole", unhex(t, header+"0006 01 03 0000 0001"), true, unhex(t, header+"0005 01 03 02 002A"), 0, nil},
 		{"TCP split in the header", unhex(t, header+"0006 01 03 0000 0001"), true, unhex(t, header), 5, nil},
 		{"TCP split in the data", unhex(t, header+"0006 01 03 0000 0001"), true, unhex(t, header+"0005 01 03 02 00"), 1, nil},
@@ -95,13 +103,13 @@ func TestFramersAcceptOnlyWhatAnswersTheRequest(t *testing.T) {
 	}
 }
 
-func TestATransactionIsComparedAsLastNumbered(t *testing.T) {
+func TestATransactionIsComparedAsNumbered(t *testing.T) {
 	request := unhex(t, "0000 0000 0006 01 03 0000 0001")
+	SetTransaction(request, 0x1234)
 	f, err := TCP(request)
 	if err != nil {
 		t.Fatal(err)
 	}
-	SetTransaction(request, 0x1234)
 	if need, err := f(unhex(t, "1234 0000 0005 01 03 02 002A")); need != 0 || err != nil {
 		t.Errorf("own transaction: %d, %v", need, err)
 	}
@@ -111,7 +119,11 @@ func TestATransactionIsComparedAsLastNumbered(t *testing.T) {
 }
 
 func TestRequestsThatNoFramerCanJudgeAreRefused(t *testing.T) {
-	for _, pdu := range []string{"03 0000 0000", "03 0000 007E", "01 0000 07D1", "2B 0E 01 00 00", "03 00"} {
+	for _, pdu := range []string{
+		"03 0000 0000", "03 0000 007E", "01 0000 07D1", "2B 0E 01 00 00", "03 00", "03 0000 0001 00", "05 0000 FF00 00",
+		"0F 0000 0000 00", "0F 0000 0009 01 FF", "0F 0000 0008 02 FF", "0F 0000 07B1 F7", "10 0000 0000 00", "10 0000 0001 02 00",
+		"10 0000 0001 04 0001", "10 0000 007C F8", "10 0000 0001",
+	} {
 		b := unhex(t, "01"+pdu+"0000")
 		if _, err := RTU(b); err == nil {
 			t.Errorf("RTU(%s): no error", pdu)
@@ -139,6 +151,27 @@ func TestExceptionsCarryThePublishedText(t *testing.T) {
 	}
 }
 
+// requestPDU builds what a request of the function looks like; data fills what
+// it writes. Functions that have no framer get five bytes, which none takes.
+func requestPDU(function byte, quantity uint16, data []byte) []byte {
+	pdu := []byte{function, 0, 0, byte(quantity >> 8), byte(quantity)}
+	size := 0
+	switch function {
+	case WriteMultipleCoils:
+		size = (int(quantity) + 7) / 8
+	case WriteMultipleRegisters:
+		size = 2 * int(quantity)
+	default:
+		return pdu
+	}
+	if size > 0xFF {
+		return pdu
+	}
+	pdu = append(append(pdu, byte(size)), make([]byte, size)...)
+	copy(pdu[6:], data)
+	return pdu
+}
+
 // FuzzRTU checks that whatever arrives, an accepted frame is one: it has the
 // request's address and function and its check value is right, and that a true
 // reply built from the same bytes is accepted at every split.
@@ -146,14 +179,18 @@ func FuzzRTU(f *testing.F) {
 	f.Add(byte(1), byte(3), uint16(2), []byte{1, 3, 4, 0, 1, 0, 2, 0x2A, 0x32})
 	f.Add(byte(7), byte(1), uint16(9), []byte{7, 0x81, 2})
 	f.Add(byte(1), byte(5), uint16(0xFF00), []byte{1, 5, 0, 0, 0xFF, 0})
+	f.Add(byte(1), byte(6), uint16(3), []byte{1, 6, 0, 0, 0, 3})
+	f.Add(byte(1), byte(15), uint16(10), []byte{1, 15, 0, 0, 0, 10, 0xD4, 0x0C})
+	f.Add(byte(1), byte(16), uint16(2), []byte{1, 16, 0, 0, 0, 2, 4, 0})
 	f.Fuzz(func(t *testing.T, unit, function byte, quantity uint16, rx []byte) {
-		request := []byte{unit, function, 0, 0, byte(quantity >> 8), byte(quantity)}
+		pdu := requestPDU(function, quantity, rx)
+		request := append([]byte{unit}, pdu...)
 		request = binary.LittleEndian.AppendUint16(request, CRC(request))
-		framer, err := RTU(request)
+		want, err := ReplyRTU(request)
 		if err != nil {
 			t.Skip()
 		}
-		if need, err := framer(rx); err == nil && need <= 0 {
+		if need, err := want.Judge(rx); err == nil && need <= 0 {
 			frame := rx[:len(rx)+need]
 			if frame[0] != unit || frame[1]&^ExceptionBit != function {
 				t.Errorf("accepted % x for % x", frame, request)
@@ -162,10 +199,9 @@ func FuzzRTU(f *testing.F) {
 				t.Errorf("accepted % x with a bad check", frame)
 			}
 		}
-		want, _ := expect(request[1:6])
-		reply := append([]byte{unit}, trueReply(want, request[1:6], rx)...)
+		reply := append([]byte{unit}, trueReply(want, pdu, rx)...)
 		reply = binary.LittleEndian.AppendUint16(reply, CRC(reply))
-		roundTrip(t, framer, reply)
+		roundTrip(t, want.Judge, reply)
 	})
 }
 
@@ -173,13 +209,16 @@ func FuzzRTU(f *testing.F) {
 func FuzzTCP(f *testing.F) {
 	f.Add(uint16(7), byte(1), byte(3), uint16(2), []byte{0, 7, 0, 0, 0, 7, 1, 3, 4, 0, 1, 0, 2})
 	f.Add(uint16(7), byte(1), byte(4), uint16(1), []byte{0, 7, 0, 0, 0, 3, 1, 0x84, 2})
+	f.Add(uint16(7), byte(1), byte(15), uint16(10), []byte{0, 7, 0, 0, 0, 6, 1, 15, 0, 0, 0, 10})
+	f.Add(uint16(7), byte(1), byte(16), uint16(123), []byte{0, 7, 0, 0, 0, 6, 1, 16, 0, 0, 0, 123})
 	f.Fuzz(func(t *testing.T, id uint16, unit, function byte, quantity uint16, rx []byte) {
-		request := []byte{byte(id >> 8), byte(id), 0, 0, 0, 6, unit, function, 0, 0, byte(quantity >> 8), byte(quantity)}
-		framer, err := TCP(request)
+		pdu := requestPDU(function, quantity, rx)
+		request := append([]byte{byte(id >> 8), byte(id), 0, 0, 0, byte(1 + len(pdu)), unit}, pdu...)
+		want, err := ReplyTCP(request)
 		if err != nil {
 			t.Skip()
 		}
-		if need, err := framer(rx); err == nil && need <= 0 {
+		if need, err := want.Judge(rx); err == nil && need <= 0 {
 			frame := rx[:len(rx)+need]
 			if string(frame[:4]) != string(request[:4]) || frame[6] != unit || frame[7]&^ExceptionBit != function {
 				t.Errorf("accepted % x for % x", frame, request)
@@ -188,16 +227,15 @@ func FuzzTCP(f *testing.F) {
 				t.Errorf("accepted % x with a length that lies", frame)
 			}
 		}
-		want, _ := expect(request[7:])
-		pdu := trueReply(want, request[7:], rx)
-		reply := append([]byte{byte(id >> 8), byte(id), 0, 0, 0, byte(1 + len(pdu)), unit}, pdu...)
-		binary.BigEndian.PutUint16(reply[4:], uint16(1+len(pdu)))
-		roundTrip(t, framer, reply)
+		answer := trueReply(want, pdu, rx)
+		reply := append([]byte{byte(id >> 8), byte(id), 0, 0, 0, 0, unit}, answer...)
+		binary.BigEndian.PutUint16(reply[4:], uint16(1+len(answer)))
+		roundTrip(t, want.Judge, reply)
 	})
 }
 
 // trueReply builds the PDU that answers request, its data taken from seed.
-func trueReply(want reply, request, seed []byte) []byte {
+func trueReply(want Reply, request, seed []byte) []byte {
 	pdu := make([]byte, want.size)
 	copy(pdu[1:], seed)
 	pdu[0] = want.function
