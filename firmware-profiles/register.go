@@ -9,14 +9,18 @@ import (
 )
 
 // Place returns the profile with one point standing where a site's register
-// says. What is wrong with the register is added to d, under its key.
-func (p Profile) Place(d *strict.Doc, key, name string, r Register) Profile {
+// says. What is wrong with the register, for a point that the site gives a role
+// ("" keeps the profile's), is added to d under its key.
+func (p Profile) Place(d *strict.Doc, key, name string, role point.Role, r Register) Profile {
 	i := slices.IndexFunc(p.Points, func(pt Point) bool { return pt.Name == name })
 	if i < 0 {
 		return p
 	}
 	c := checker{Doc: d, p: &p, way: wayOf(p.Driver)}
 	pt := r.apply(p.Driver, p.Points[i])
+	if point.Roles[role].Kind == pt.Kind() {
+		pt.Role = role // for the units that go with it; whether the role fits is not a question of the register
+	}
 	if p.Points[i].Open() && r.Address == nil {
 		c.Fail(key+".address", "give the zero-based address", "is missing")
 	}
@@ -39,6 +43,7 @@ func (p Profile) Place(d *strict.Doc, key, name string, r Register) Profile {
 		c.Fail(key+".states", "name the codes: {0: {name: normal, class: normal}, …}", "is missing")
 	}
 	c.value(key, &pt)
+	pt.Role = p.Points[i].Role
 	p.Points = slices.Clone(p.Points)
 	p.Points[i] = pt
 	return p

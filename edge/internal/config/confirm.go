@@ -18,7 +18,7 @@ func (l *loader) registers(key string, d *Device, p profiles.Profile) profiles.P
 		case r != nil && !p.Confirm:
 			l.Fail(at, "remove it, or write a profile of your own", "profile %s says where its points stand", p.Model)
 		case r != nil:
-			p = p.Place(l.Doc, at, name, *r)
+			p = p.Place(l.Doc, at, name, d.Points[name].Role, *r)
 		case pt.Open():
 			l.Fail(at, "give it as the device's manual has it: {space: …, address: …}", "is missing: profile %s leaves open where point %s stands", p.Model, name)
 		}

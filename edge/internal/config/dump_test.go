@@ -77,7 +77,7 @@ func (c dumpCase) profile(t *testing.T, p profiles.Profile, doc *strict.Doc) pro
 	}
 	for name, o := range c.Overrides {
 		if o.Register != nil {
-			p = p.Place(doc, "cases", name, *o.Register)
+			p = p.Place(doc, "cases", name, o.Role, *o.Register)
 		}
 	}
 	if err := doc.Err(); err != nil {

@@ -46,7 +46,11 @@ func writeSite(t *testing.T, text string, secrets ...string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for _, name := range secrets {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(" s3cret\n"), 0o600); err != nil {
+		secret := " s3cret\n"
+		if strings.HasSuffix(name, ".key") {
+			secret = "00112233445566778899aabbccddeeff\n"
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(secret), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
