@@ -81,12 +81,16 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	points := inputs(plan)
+	read := inputs(plan)
+	points, err := rule.NewCatalogue(read)
+	if err != nil {
+		return err
+	}
 	tel := telemetry.New(telemetry.Options{
-		Flush: plan.Config.Cloud.Flush, Points: telemetryPoints(points), Append: st.Append, Record: clk.NewRecord, Log: o.Log,
+		Flush: plan.Config.Cloud.Flush, Points: telemetryPoints(read), Append: st.Append, Record: clk.NewRecord, Log: o.Log,
 	})
 	tab, err := table.New(table.Options{
-		Points:    tablePoints(plan, points),
+		Points: points.Index, Limits: silenceLimits(plan, read),
 		Followers: []table.Follower{chain.observe, tel.Observe},
 		Ticks:     []func(time.Time){chain.tick},
 		Now:       time.Now, Log: o.Log, Registerer: reg,
@@ -95,7 +99,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	alarms, err := alarm.New(alarm.Options{
-		Points: pointIDs(points), Rules: plan.Rules, Lookup: tab, Journal: st, Outputs: outputs(sirens, o.Log),
+		Points: points, Rules: plan.Rules, Lookup: tab, Journal: st, Outputs: outputs(sirens, o.Log),
 		Record: clk.NewRecord, Now: clk.Now, Log: o.Log, Registerer: reg,
 	})
 	if err != nil {
@@ -169,7 +173,7 @@ func announce(st *store.Store, clk *clock.Clock, plan config.Plan, o Options) {
 
 // openControl opens the control socket beside the store. A daemon that cannot
 // have one runs on without the commands, unless another daemon has it.
-func openControl(plan config.Plan, alarms *alarm.Manager, tab *table.Table, points []*rule.PointInfo, field fieldwork, log *slog.Logger) (*web.Control, error) {
+func openControl(plan config.Plan, alarms *alarm.Manager, tab *table.Table, points *rule.Catalogue, field fieldwork, log *slog.Logger) (*web.Control, error) {
 	c, err := web.ListenControl(web.ControlOptions{
 		Path: filepath.Join(plan.Config.Store.Dir, web.SocketName), Alarms: alarms, Points: tab, Info: points, Fieldwork: field, Log: log,
 	})

@@ -181,18 +181,19 @@ func inputs(plan config.Plan) []*rule.PointInfo {
 	return points
 }
 
-func tablePoints(plan config.Plan, inputs []*rule.PointInfo) []table.Point {
+// silenceLimits is how long each may be silent.
+func silenceLimits(plan config.Plan, inputs []*rule.PointInfo) []time.Duration {
 	offline := make(map[string]time.Duration)
 	for _, b := range plan.Buses {
 		for _, d := range b.Devices {
 			offline[d.Spec.Device] = d.Offline
 		}
 	}
-	points := make([]table.Point, len(inputs))
+	limits := make([]time.Duration, len(inputs))
 	for slot, info := range inputs {
-		points[slot] = table.Point{ID: info.ID, Limit: silenceLimit(info, offline[info.ID.Device()])}
+		limits[slot] = silenceLimit(info, offline[info.ID.Device()])
 	}
-	return points
+	return limits
 }
 
 // silenceLimit is how long a point may be silent: as its protocol says, or by
@@ -213,14 +214,6 @@ func telemetryPoints(inputs []*rule.PointInfo) []telemetry.Point {
 		points[slot] = telemetry.Point{ID: info.ID, Meta: telemetry.Meta{Unit: info.Unit, Role: info.Role, Kind: info.Kind}}
 	}
 	return points
-}
-
-func pointIDs(inputs []*rule.PointInfo) []point.ID {
-	ids := make([]point.ID, len(inputs))
-	for slot, info := range inputs {
-		ids[slot] = info.ID
-	}
-	return ids
 }
 
 // chain is the loop that carries readings through rules to alarms, and the

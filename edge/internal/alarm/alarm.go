@@ -171,7 +171,7 @@ func (a Alarm) body() wire.Alarm {
 }
 
 // fresh returns a new alarm of b that has not been raised yet.
-func fresh(b *rule.Bound) *Alarm {
+func fresh(b rule.Bound) *Alarm {
 	a := &Alarm{ID: wire.NewEventID(), Rule: b.Def.ID, Point: b.Point.ID}
 	a.describe(b)
 	return a
@@ -179,7 +179,7 @@ func fresh(b *rule.Bound) *Alarm {
 
 // describe says what a is about as it is configured now: a rule may have
 // become more urgent, or a detector may have moved, since it was raised.
-func (a *Alarm) describe(b *rule.Bound) {
+func (a *Alarm) describe(b rule.Bound) {
 	a.Name, a.Place, a.Zone, a.Role, a.Unit = b.Point.Name, b.Point.Place, b.Point.Zone, b.Point.Role, b.Point.Unit
 	a.Priority, a.Title, a.TitleEN, a.Remark = b.Priority, b.Def.Title, b.Def.TitleEN, ""
 }

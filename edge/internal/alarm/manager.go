@@ -32,7 +32,8 @@ var (
 // Options is what a Manager needs.
 type Options struct {
 	// Points are those whose readings Observe is given, slot by slot.
-	Points  []point.ID
+	Points *rule.Catalogue
+	// Rules that are bound to other points are never judged.
 	Rules   []rule.Bound
 	Lookup  rule.Lookup
 	Journal Journal
@@ -49,10 +50,10 @@ type Options struct {
 // table's goroutine; the other methods may be called from any.
 type Manager struct {
 	o     Options
-	rules ruleIndex
+	rules ruleSet
 	queue *queue
 
-	// The loop's own; rules are named by their place in o.Rules.
+	// The loop's own; rules are named by their number in the set.
 	watching map[int32]*watch // those that fire and have not raised yet
 	awake    []bool           // those that are watched or may have an open alarm
 	seen     observed
@@ -70,47 +71,18 @@ type watch struct {
 	samples int           // firing readings in a row
 }
 
-// ruleIndex finds the rules that hang on a slot: rules[start[slot]:start[slot+1]].
-type ruleIndex struct {
-	start []int32
-	rules []int32
-}
-
-func indexRules(points []point.ID, rules []rule.Bound) ruleIndex {
-	slots := make(map[point.ID]int, len(points))
-	for slot, p := range points {
-		slots[p] = slot
-	}
-	on := make([][]int32, len(points))
-	for i, b := range rules {
-		for _, p := range b.Rule.Points() {
-			if slot, ok := slots[p]; ok {
-				on[slot] = append(on[slot], int32(i))
-			}
-		}
-	}
-	x := ruleIndex{start: make([]int32, len(points)+1)}
-	for slot, rules := range on {
-		x.rules = append(x.rules, rules...)
-		x.start[slot+1] = int32(len(x.rules))
-	}
-	x.rules = slices.Clip(x.rules)
-	return x
-}
-
-func (x *ruleIndex) at(slot int32) []int32 { return x.rules[x.start[slot]:x.start[slot+1]] }
-
 // New loads the open alarms from the journal and returns the manager. An open
 // alarm whose rule or point is gone is cleared with a remark.
 func New(o Options) (*Manager, error) {
-	if o.Lookup == nil || o.Journal == nil || o.Record == nil || o.Now == nil || o.Log == nil {
-		return nil, errors.New("alarm: Lookup, Journal, Record, Now and Log are required")
+	if o.Points == nil || o.Lookup == nil || o.Journal == nil || o.Record == nil || o.Now == nil || o.Log == nil {
+		return nil, errors.New("alarm: Points, Lookup, Journal, Record, Now and Log are required")
 	}
 	m := &Manager{
-		o: o, rules: indexRules(o.Points, o.Rules), queue: newQueue(o.Journal, o.Log),
-		watching: make(map[int32]*watch), awake: make([]bool, len(o.Rules)), seen: observed{Lookup: o.Lookup}, open: make(map[string]*Alarm),
+		o: o, rules: newRuleSet(o.Points, o.Rules), queue: newQueue(o.Journal, o.Log),
+		watching: make(map[int32]*watch), seen: observed{Lookup: o.Lookup}, open: make(map[string]*Alarm),
 	}
-	m.o.Points = nil // indexed, and not needed again
+	m.awake = make([]bool, m.rules.len())
+	m.o.Rules = nil // packed into the set: the caller's need not stay in memory
 	if err := m.register(); err != nil {
 		return nil, err
 	}
@@ -173,11 +145,11 @@ func (m *Manager) adopt() {
 		return
 	}
 	bound := make(map[string]bool)
-	for i := range m.o.Rules {
-		k := m.key(int32(i))
+	for i := range int32(m.rules.len()) {
+		k := m.key(i)
 		if a := m.open[k]; a != nil {
 			bound[k], m.awake[i] = true, true
-			a.describe(&m.o.Rules[i])
+			a.describe(m.rules.bound(i))
 		}
 	}
 	for k, a := range m.open {
@@ -188,12 +160,12 @@ func (m *Manager) adopt() {
 	}
 }
 
-func (m *Manager) key(i int32) string { return key(m.o.Rules[i].Def.ID, m.o.Rules[i].Point.ID) }
+func (m *Manager) key(i int32) string { return key(m.rules.guard(i).Def.ID, m.rules.point(i)) }
 
 // Observe evaluates the rules that hang on the readings, in their order.
 func (m *Manager) Observe(batch []point.Reading, slots []int32) {
 	for n := range batch {
-		rules := m.rules.at(slots[n])
+		rules := m.rules.on(slots[n])
 		if len(rules) == 0 {
 			continue
 		}
@@ -232,7 +204,7 @@ func (o *observed) Latest(p point.ID) (point.Reading, bool) {
 // judge moves one rule by one verdict; sample says whether a new reading
 // stands behind it.
 func (m *Manager) judge(i int32, at rule.Lookup, now time.Time, sample bool) {
-	verdict := m.o.Rules[i].Rule.Eval(now, at)
+	verdict := m.rules.guard(i).Rule.Eval(now, m.rules.point(i), at)
 	if verdict != rule.Firing && !m.awake[i] {
 		return // nearly always
 	}
@@ -275,10 +247,10 @@ func (m *Manager) firing(i int32, at rule.Lookup, now time.Time, sample bool) {
 	if a := m.open[k]; a != nil && a.Active {
 		return
 	}
-	b := &m.o.Rules[i]
+	def := m.rules.guard(i).Def
 	w := m.watching[i]
 	if w == nil {
-		w = &watch{left: b.Def.For, since: now}
+		w = &watch{left: def.For, since: now}
 		m.watching[i] = w
 	}
 	if w.since.IsZero() {
@@ -287,11 +259,11 @@ func (m *Manager) firing(i int32, at rule.Lookup, now time.Time, sample bool) {
 	if sample {
 		w.samples++
 	}
-	if now.Sub(w.since) < w.left || w.samples < b.Def.Samples {
+	if now.Sub(w.since) < w.left || w.samples < def.Samples {
 		return
 	}
 	delete(m.watching, i)
-	m.raise(k, b, value(at, b.Point.ID), "")
+	m.raise(k, m.rules.bound(i), value(at, m.rules.point(i)), "")
 }
 
 func value(at rule.Lookup, p point.ID) point.Value {
@@ -301,7 +273,7 @@ func value(at rule.Lookup, p point.ID) point.Value {
 
 // raise opens an alarm of b or, if one still waits for its acknowledgement,
 // raises that one again. m.mu is held.
-func (m *Manager) raise(key string, b *rule.Bound, v point.Value, remark string) {
+func (m *Manager) raise(key string, b rule.Bound, v point.Value, remark string) {
 	a := m.open[key]
 	if a == nil {
 		a = fresh(b)

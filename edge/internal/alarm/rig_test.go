@@ -105,14 +105,18 @@ type rig struct {
 
 func newRig(t *testing.T, journal *memory, defs ...rule.Def) *rig {
 	t.Helper()
-	bound, errs := rule.Bind(defs, map[point.ID]*rule.PointInfo{
-		gas: {ID: gas, Name: "厨房", Place: "3/2/501", Role: "gas", Unit: point.PercentLEL, Kind: point.Number}})
+	info := &rule.PointInfo{ID: gas, Name: "厨房", Place: "3/2/501", Role: "gas", Unit: point.PercentLEL, Kind: point.Number}
+	bound, errs := rule.Bind(defs, map[point.ID]*rule.PointInfo{gas: info})
 	if len(errs) > 0 {
 		t.Fatal(errs)
 	}
+	points, err := rule.NewCatalogue([]*rule.PointInfo{info})
+	if err != nil {
+		t.Fatal(err)
+	}
 	r := &rig{t: t, journal: journal, table: table{}, out: &heard{}}
 	m, err := New(Options{
-		Points: []point.ID{gas}, Rules: bound, Lookup: r.table, Journal: journal, Outputs: []Output{r.out}, Now: time.Now, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Points: points, Rules: bound, Lookup: r.table, Journal: journal, Outputs: []Output{r.out}, Now: time.Now, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Record: func(lane wire.Lane, kind string, body []byte) wire.Record {
 			return wire.Record{ID: wire.NewEventID(), Lane: lane, Kind: kind, Time: time.Now(), Body: body}
 		},

@@ -45,7 +45,10 @@ func (m *Manager) system(def rule.Def, origin point.ID, trouble error) {
 	a := m.open[k]
 	switch active := a != nil && a.Active; {
 	case trouble != nil && !active:
-		b := &rule.Bound{Def: &def, Point: &rule.PointInfo{ID: origin, Name: "网关"}, Priority: int(def.Priority[1] - '0')}
+		b := rule.Bound{
+			Guard: &rule.Guard{Def: &def, Priority: int(def.Priority[1] - '0')},
+			Point: &rule.PointInfo{ID: origin, Name: "网关"},
+		}
 		m.raise(k, b, point.Value{}, trouble.Error())
 	case trouble == nil && active:
 		m.clear(k, a)

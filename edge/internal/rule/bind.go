@@ -39,17 +39,21 @@ func Bind(defs []Def, points map[point.ID]*PointInfo) ([]Bound, []DefError) {
 			errs = append(errs, faults...)
 			continue
 		}
+		guards := make(map[string]*Guard)
 		for _, id := range ids {
 			info := points[id]
 			if !def.fits(info) {
 				continue
 			}
-			r, fault := def.on(info)
-			if fault != nil {
+			if fault := def.suits(info); fault != nil {
 				errs = append(errs, *fault)
 				break
 			}
-			bound = append(bound, Bound{Rule: r, Def: def, Point: info, Priority: priority})
+			of := def.variant(info)
+			if guards[of] == nil {
+				guards[of] = &Guard{Rule: def.on(info), Def: def, Priority: priority}
+			}
+			bound = append(bound, Bound{Guard: guards[of], Point: info})
 		}
 	}
 	return bound, errs
@@ -160,25 +164,39 @@ func (d *Def) fits(p *PointInfo) bool {
 	return p.Role == d.Role && (d.Unit == point.NoUnit || d.Unit == p.Unit)
 }
 
-// on builds the rule for one point.
-func (d *Def) on(p *PointInfo) (Rule, *DefError) {
+// suits reports a fault if the def says too little for a point that it fits.
+func (d *Def) suits(p *PointInfo) *DefError {
+	when, _ := parseCondition(d.When)
+	if when.word == "value" && p.Unit != point.NoUnit && d.Unit == point.NoUnit && len(point.Roles[d.Role].Units) > 1 && d.Role != "measurement" {
+		return &DefError{ID: d.ID, Key: "unit", What: fmt.Sprintf("is missing: role %q comes in several units, %s is in %q", d.Role, p.ID, p.Unit),
+			Hint: fmt.Sprintf("add unit: %q", p.Unit)}
+	}
+	return nil
+}
+
+// variant is what the rule of one point may differ in from that of another.
+func (d *Def) variant(p *PointInfo) string {
+	if strings.TrimSpace(d.When) == "alarm_state" {
+		return strings.Join(p.AlarmStates, ",")
+	}
+	return ""
+}
+
+// on builds the rule for one point, and for all of that variant.
+func (d *Def) on(p *PointInfo) Rule {
 	when, _ := parseCondition(d.When)
 	clear, _ := parseCondition(d.Clear)
 	switch when.word {
 	case "no_data":
-		return noData{point: p.ID}, nil
+		return noData{}
 	case "active", "inactive":
-		return contact{point: p.ID, active: when.word == "active"}, nil
+		return contact{active: when.word == "active"}
 	case "alarm_state":
-		return state{point: p.ID, firing: p.AlarmStates}, nil
+		return state{firing: p.AlarmStates}
 	case "state":
-		return state{point: p.ID, firing: when.states, normal: clear.states}, nil
+		return state{firing: when.states, normal: clear.states}
 	}
-	if p.Unit != point.NoUnit && d.Unit == point.NoUnit && len(point.Roles[d.Role].Units) > 1 && d.Role != "measurement" {
-		return nil, &DefError{ID: d.ID, Key: "unit", What: fmt.Sprintf("is missing: role %q comes in several units, %s is in %q", d.Role, p.ID, p.Unit),
-			Hint: fmt.Sprintf("add unit: %q", p.Unit)}
-	}
-	return &threshold{point: p.ID, when: when.compare, clear: clear.compare, apart: d.Clear != ""}, nil
+	return &threshold{when: when.compare, clear: clear.compare, apart: d.Clear != ""}
 }
 
 // condition is a parsed When or Clear.

@@ -9,14 +9,10 @@ import (
 // noData fires while a point gives nothing that could be trusted: silent for
 // too long, reported faulty, or implausible. A device that is warming up says
 // nothing either way.
-type noData struct {
-	point point.ID
-}
+type noData struct{ own }
 
-func (n noData) Points() []point.ID { return []point.ID{n.point} }
-
-func (n noData) Eval(_ time.Time, at Lookup) Verdict {
-	r, ok := at.Latest(n.point)
+func (noData) Eval(_ time.Time, p point.ID, at Lookup) Verdict {
+	r, ok := at.Latest(p)
 	if !ok {
 		return Unknown
 	}

@@ -34,10 +34,12 @@ type Lookup interface {
 	Latest(p point.ID) (r point.Reading, ok bool)
 }
 
-// Rule is one condition on a few points.
+// Rule is one condition. It names no point, so that one serves every point it
+// is bound to.
 type Rule interface {
-	Points() []point.ID
-	Eval(now time.Time, at Lookup) Verdict
+	// Points are those that it asks for when it judges p.
+	Points(p point.ID) []point.ID
+	Eval(now time.Time, p point.ID, at Lookup) Verdict
 }
 
 // PointInfo is what is known of a point besides its readings.
@@ -71,11 +73,21 @@ type Def struct {
 	Source   string        `yaml:"source"` // standard, edition, or "own default"
 }
 
-// Bound is a rule on one point, ready for the alarm package. There may be tens
-// of thousands of them: what they have in common they share.
-type Bound struct {
+// Guard is a rule with the definition that it stands for.
+type Guard struct {
 	Rule     Rule
 	Def      *Def
-	Point    *PointInfo
 	Priority int // 1..4
 }
+
+// Bound is a guard on one point. Points share their guards: there may be tens
+// of thousands of the one and a dozen of the other.
+type Bound struct {
+	*Guard
+	Point *PointInfo
+}
+
+// own is the part of a rule that asks for nothing but the point it judges.
+type own struct{}
+
+func (own) Points(p point.ID) []point.ID { return []point.ID{p} }

@@ -1,6 +1,7 @@
 package rule
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -80,11 +81,11 @@ func TestVerdicts(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := one(t, c.def)
-			c.in.Point = b.Rule.Points()[0]
-			if got := b.Rule.Eval(time.Time{}, latest{c.in.Point: c.in}); got != c.want {
+			c.in.Point = b.Rule.Points(b.Point.ID)[0]
+			if got := b.Rule.Eval(time.Time{}, b.Point.ID, latest{c.in.Point: c.in}); got != c.want {
 				t.Errorf("verdict = %v, want %v", got, c.want)
 			}
-			if got := b.Rule.Eval(time.Time{}, latest{}); got != Unknown {
+			if got := b.Rule.Eval(time.Time{}, b.Point.ID, latest{}); got != Unknown {
 				t.Errorf("verdict without any reading = %v, want unknown", got)
 			}
 		})
@@ -179,4 +180,41 @@ func FuzzCondition(f *testing.F) {
 			t.Errorf("%q names no state", s)
 		}
 	})
+}
+
+func TestPointsShareTheirGuard(t *testing.T) {
+	site := make(map[point.ID]*PointInfo)
+	for i, states := range [][]string{{"a"}, {"a"}, {"b"}} {
+		id := point.MakeID("d", string(rune('0'+i)))
+		site[id] = &PointInfo{ID: id, Role: "detector_state", Kind: point.State, AlarmStates: states}
+	}
+	bound, errs := Bind([]Def{{ID: "r", Role: "detector_state", When: "alarm_state", Priority: "P1", Title: "t"}}, site)
+	if len(errs) > 0 || len(bound) != 3 {
+		t.Fatal(bound, errs)
+	}
+	if bound[0].Guard != bound[1].Guard || bound[1].Guard == bound[2].Guard {
+		t.Error("two points with the same states must share a guard, and one with others must not")
+	}
+}
+
+func TestACatalogueReturnsWhatItWasGiven(t *testing.T) {
+	given := []*PointInfo{
+		{ID: "d/a", Name: "3栋 弱电箱 电压", Place: "3/2", Zone: "3", Label: "W-1", Role: "voltage", Unit: point.Volt, Kind: point.Number, Every: time.Second},
+		{ID: "d/b", Name: "3栋 弱电箱 状态", Place: "3/2", Zone: "3", Role: "state", Kind: point.State, Every: time.Second, AlarmStates: []string{"x", "y"}},
+		{ID: "e/a", Name: "", Role: "gas"},
+		{ID: "e/b", Name: " ", Role: "gas"},
+		{ID: "e/c", Name: "灯", Role: "gas", AlarmStates: []string{"x,y"}},
+	}
+	c, err := NewCatalogue(given)
+	if err != nil || c.Len() != len(given) {
+		t.Fatal(c, err)
+	}
+	for i, want := range given {
+		if got := c.Info(int32(i)); !reflect.DeepEqual(got, *want) {
+			t.Errorf("slot %d: got %+v, want %+v", i, got, *want)
+		}
+	}
+	if _, err := NewCatalogue([]*PointInfo{{ID: "d/a"}, {ID: "d/a"}}); err == nil {
+		t.Error("a point is listed twice")
+	}
 }

@@ -9,14 +9,12 @@ import (
 
 // contact fires while a Bool point is in one of its two states.
 type contact struct {
-	point  point.ID
+	own
 	active bool
 }
 
-func (c contact) Points() []point.ID { return []point.ID{c.point} }
-
-func (c contact) Eval(_ time.Time, at Lookup) Verdict {
-	r, ok := at.Latest(c.point)
+func (c contact) Eval(_ time.Time, p point.ID, at Lookup) Verdict {
+	r, ok := at.Latest(p)
 	switch {
 	case !ok || r.Quality != point.Good || r.Value.Kind != point.Bool:
 		return Unknown
@@ -30,15 +28,13 @@ func (c contact) Eval(_ time.Time, at Lookup) Verdict {
 // to normal when it is in none of them, or in one of the clearing states if
 // those are named.
 type state struct {
-	point  point.ID
+	own
 	firing []string
 	normal []string // nil: every other state
 }
 
-func (s state) Points() []point.ID { return []point.ID{s.point} }
-
-func (s state) Eval(_ time.Time, at Lookup) Verdict {
-	r, ok := at.Latest(s.point)
+func (s state) Eval(_ time.Time, p point.ID, at Lookup) Verdict {
+	r, ok := at.Latest(p)
 	switch {
 	case !ok || r.Quality != point.Good || r.Value.Kind != point.State:
 		return Unknown

@@ -43,16 +43,14 @@ func (c compare) holds(v float64) bool {
 // threshold fires on a number beyond a limit and returns to normal at a
 // second one; between the two it holds.
 type threshold struct {
-	point point.ID
+	own
 	when  compare
 	clear compare
 	apart bool // clear is a limit of its own
 }
 
-func (t *threshold) Points() []point.ID { return []point.ID{t.point} }
-
-func (t *threshold) Eval(_ time.Time, at Lookup) Verdict {
-	r, ok := at.Latest(t.point)
+func (t *threshold) Eval(_ time.Time, p point.ID, at Lookup) Verdict {
+	r, ok := at.Latest(p)
 	if !ok || r.Quality != point.Good || r.Value.Kind != point.Number {
 		return Unknown
 	}

@@ -14,6 +14,7 @@ package table
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -33,26 +34,24 @@ const (
 // maxWaiting bounds the readings that wait for the followers.
 const maxWaiting = 1 << 16
 
+// atOnce is how many readings the followers are given in one call at the most.
+const atOnce = 256
+
 // maxWarmUp is how long a device may answer that it is not ready. A module
 // whose registers are all zero says so for ever; after this it is as good as silent.
 const maxWarmUp = 10 * time.Minute
 
-// Point is one point of the table.
-type Point struct {
-	ID point.ID
-	// Limit is how long it may be silent.
-	Limit time.Duration
-}
-
-// Follower is called with every batch of readings. slots[i] is the place of
-// batch[i].Point in Options.Points: looked up once, for all followers. Both
-// are valid during the call only.
+// Follower is called with every batch of readings. slots[i] is the slot of
+// batch[i].Point: looked up once, for all followers. Both are valid during the
+// call only.
 type Follower func(batch []point.Reading, slots []int32)
 
 // Options is what a Table needs.
 type Options struct {
-	// Points are best listed in the order in which they are read.
-	Points []Point
+	// Points are best numbered in the order in which they are read.
+	Points *point.Index
+	// Limits is how long each may be silent, slot by slot.
+	Limits []time.Duration
 	// Followers are called in this order.
 	Followers []Follower
 	// Ticks are called after the followers at every Pace.
@@ -64,33 +63,40 @@ type Options struct {
 }
 
 // Table is the point table. Its methods may be called from any goroutine.
+//
+// There may be tens of thousands of points on a box with little memory. So what
+// every point needs is a few bytes without a pointer, and what few need (a text,
+// what was before a fault) stands apart.
 type Table struct {
-	o     Options
-	start time.Time
-	index map[point.ID]int32
-	wake  chan struct{}
+	o      Options
+	start  time.Time
+	limits []time.Duration // that differ; entries name them
+	wake   chan struct{}
 
-	mu      sync.RWMutex // guards entries
+	mu      sync.RWMutex // guards the three below
 	entries []entry      // slot by slot
+	texts   map[int32]string
+	bad     map[int32]before // of the points whose latest reading is not good
 
-	inMu    sync.Mutex // guards waiting
-	waiting []point.Reading
-
+	queue   queue
 	dropped prometheus.Counter
 }
 
-// entry is what is known of one point. There may be tens of thousands.
+// entry is what is known of one point.
 type entry struct {
-	value   point.Value   // the latest
+	num     float64       // of the latest value
 	at      time.Duration // of the latest reading, since the table's start
-	ready   time.Duration // of the latest reading that was not Unknown
-	good    *lastGood     // while the latest is not good; nil if there never was one
+	limit   uint32        // index into Table.limits
+	kind    point.Kind
 	quality point.Quality
 }
 
-type lastGood struct {
-	value point.Value
+// before is what was before a point went bad.
+type before struct {
+	value point.Value // the last good one
 	at    time.Duration
+	known bool          // there was a good one
+	ready time.Duration // of the latest reading that was not Unknown
 }
 
 // Entry is what is known of one point.
@@ -112,19 +118,26 @@ func SilenceLimit(every time.Duration, safety bool) time.Duration {
 
 // New returns a table in which every point is known and none has been heard of.
 func New(o Options) (*Table, error) {
-	if o.Now == nil || o.Log == nil {
-		return nil, errors.New("table: Now and Log are required")
+	if o.Points == nil || o.Now == nil || o.Log == nil {
+		return nil, errors.New("table: Points, Now and Log are required")
+	}
+	if len(o.Limits) != o.Points.Len() {
+		return nil, fmt.Errorf("table: %d points, but %d limits", o.Points.Len(), len(o.Limits))
 	}
 	t := &Table{
 		o: o, start: o.Now(), wake: make(chan struct{}, 1),
-		index: make(map[point.ID]int32, len(o.Points)), entries: make([]entry, len(o.Points)),
+		entries: make([]entry, len(o.Limits)), texts: make(map[int32]string), bad: make(map[int32]before),
 	}
-	for slot, p := range o.Points {
-		t.index[p.ID] = int32(slot)
+	known := make(map[time.Duration]uint32)
+	for slot, limit := range o.Limits {
+		n, ok := known[limit]
+		if !ok {
+			n = uint32(len(t.limits))
+			known[limit], t.limits = n, append(t.limits, limit)
+		}
+		t.entries[slot].limit = n
 	}
-	if len(t.index) != len(o.Points) {
-		return nil, errors.New("table: a point is listed twice")
-	}
+	t.o.Limits = nil // the caller's need not stay in memory
 	t.dropped = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "gatehouse_readings_dropped_total", Help: "Readings dropped because the rules did not keep up, or of points nobody configured."})
 	if o.Registerer != nil {
@@ -137,14 +150,9 @@ func New(o Options) (*Table, error) {
 
 // Put hands over a batch of readings. It copies them and returns at once.
 func (t *Table) Put(batch []point.Reading) {
-	t.inMu.Lock()
-	if len(t.waiting)+len(batch) > maxWaiting {
-		t.inMu.Unlock()
-		t.dropped.Add(float64(len(batch)))
-		return
+	if lost := t.queue.add(batch, t.o.Points, t.start); lost > 0 {
+		t.dropped.Add(float64(lost))
 	}
-	t.waiting = append(t.waiting, batch...)
-	t.inMu.Unlock()
 	select {
 	case t.wake <- struct{}{}:
 	default:
@@ -155,26 +163,19 @@ func (t *Table) Put(batch []point.Reading) {
 func (t *Table) Run(ctx context.Context) error {
 	ticker := time.NewTicker(Pace)
 	defer ticker.Stop()
-	var batch []point.Reading
-	var slots []int32
-	peak := 0
+	var work workspace
 	for n := 1; ; {
 		select {
 		case <-ctx.Done():
-			t.pass(t.take(batch), slots)
+			t.drain(&work)
 			return nil
 		case <-t.wake:
-			batch = t.take(batch)
-			peak = max(peak, len(batch))
-			slots = t.pass(batch, slots)
+			t.drain(&work)
 		case <-ticker.C:
 			now := t.o.Now()
 			if n++; n%sweepEvery == 0 {
 				t.follow(t.sweep(now))
-				if cap(batch) > 4*max(peak, 64) {
-					batch, slots = nil, nil // the first wave of polls needs more than all later ones
-				}
-				peak = 0
+				work.trim()
 			}
 			for _, tick := range t.o.Ticks {
 				tick(now)
@@ -183,68 +184,68 @@ func (t *Table) Run(ctx context.Context) error {
 	}
 }
 
-// take swaps the waiting readings for the emptied batch before them.
-func (t *Table) take(batch []point.Reading) []point.Reading {
-	t.inMu.Lock()
-	defer t.inMu.Unlock()
-	taken := t.waiting
-	t.waiting = batch[:0]
-	return taken
+// drain passes on what waits.
+func (t *Table) drain(w *workspace) {
+	for t.queue.take(w); w.more(); {
+		w.unpack(t.o.Points, t.start)
+		t.keepAll(w.batch, w.slots)
+		t.follow(w.batch, w.slots)
+	}
 }
 
-// pass keeps the level readings and passes all on, but for those of points
-// that are not in the table, and for warm-ups without an end, which are Stale.
-// It returns slots for the next time.
-func (t *Table) pass(batch []point.Reading, slots []int32) []int32 {
-	slots = slots[:0]
-	known := batch[:0]
-	next := int32(0)
+// keepAll keeps the level readings. A warm-up without an end becomes Stale.
+func (t *Table) keepAll(batch []point.Reading, slots []int32) {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	for i := range batch {
-		slot, ok := t.slot(batch[i].Point, next)
-		if !ok {
-			continue
+		if batch[i].Kind == point.Level {
+			t.keep(slots[i], &batch[i])
 		}
-		next = slot + 1
-		t.keep(slot, &batch[i])
-		known, slots = append(known, batch[i]), append(slots, slot)
 	}
-	t.mu.Unlock()
-	if n := len(batch) - len(known); n > 0 {
-		t.dropped.Add(float64(n))
-	}
-	t.follow(known, slots)
-	return slots
-}
-
-// slot finds a point, most likely at the guess: readings of a device arrive in
-// the order of its points, and a look there costs a tenth of one in the index.
-func (t *Table) slot(p point.ID, guess int32) (int32, bool) {
-	if int(guess) < len(t.o.Points) && t.o.Points[guess].ID == p {
-		return guess, true
-	}
-	slot, ok := t.index[p]
-	return slot, ok
 }
 
 func (t *Table) keep(slot int32, r *point.Reading) {
-	if r.Kind == point.Event {
-		return
-	}
 	e := &t.entries[slot]
 	at := r.At.Sub(t.start)
-	switch {
-	case r.Quality == point.Good:
-		e.good = nil
-	case e.quality == point.Good:
-		e.good = &lastGood{value: e.value, at: e.at}
+	if r.Quality != point.Good {
+		b := t.before(slot)
+		if r.Quality != point.Unknown {
+			b.ready = at
+		} else if at-b.ready > maxWarmUp {
+			r.Quality = point.Stale
+		}
+		t.bad[slot] = b
+	} else if e.quality != point.Good {
+		delete(t.bad, slot)
 	}
-	if r.Quality != point.Unknown {
-		e.ready = at
-	} else if at-e.ready > maxWarmUp {
-		r.Quality = point.Stale
+	t.set(slot, r.Value)
+	e.at, e.quality = at, r.Quality
+}
+
+// before returns what was before slot went bad, be it now; mu is held.
+func (t *Table) before(slot int32) before {
+	if e := &t.entries[slot]; e.quality == point.Good {
+		return before{value: t.value(slot), at: e.at, known: true, ready: e.at}
 	}
-	e.value, e.at, e.quality = r.Value, at, r.Quality
+	return t.bad[slot]
+}
+
+// value and set are the latest value of a slot; mu is held.
+func (t *Table) value(slot int32) point.Value {
+	e := &t.entries[slot]
+	v := point.Value{Kind: e.kind, Num: e.num}
+	if v.Kind == point.State || v.Kind == point.Text {
+		v.Text = t.texts[slot]
+	}
+	return v
+}
+
+func (t *Table) set(slot int32, v point.Value) {
+	e := &t.entries[slot]
+	e.kind, e.num = v.Kind, v.Num
+	if (v.Kind == point.State || v.Kind == point.Text) && t.texts[slot] != v.Text {
+		t.texts[slot] = v.Text
+	}
 }
 
 func (t *Table) follow(batch []point.Reading, slots []int32) {
@@ -263,37 +264,36 @@ func (t *Table) sweep(now time.Time) (stale []point.Reading, slots []int32) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for i := range t.entries {
-		e := &t.entries[i]
-		if e.quality == point.Stale || since-e.at <= t.o.Points[i].Limit {
+		e, slot := &t.entries[i], int32(i)
+		if e.quality == point.Stale || since-e.at <= t.limits[e.limit] {
 			continue
 		}
-		if e.quality == point.Good {
-			e.good = &lastGood{value: e.value, at: e.at}
-		}
+		b := t.before(slot)
+		t.bad[slot] = b
 		e.quality = point.Stale
-		if e.good != nil {
-			e.value = e.good.value
+		if b.known {
+			t.set(slot, b.value)
 		}
-		stale, slots = append(stale, t.latest(i)), append(slots, int32(i))
+		stale, slots = append(stale, t.latest(slot)), append(slots, slot)
 	}
 	return stale, slots
 }
 
 // latest returns the latest reading of one slot; mu is held.
-func (t *Table) latest(slot int) point.Reading {
+func (t *Table) latest(slot int32) point.Reading {
 	e := &t.entries[slot]
-	return point.Reading{Point: t.o.Points[slot].ID, At: t.start.Add(e.at), Value: e.value, Quality: e.quality}
+	return point.Reading{Point: t.o.Points.ID(slot), At: t.start.Add(e.at), Value: t.value(slot), Quality: e.quality}
 }
 
 // Latest returns the latest reading of p; ok is false for a point unheard of.
 func (t *Table) Latest(p point.ID) (r point.Reading, ok bool) {
-	slot, ok := t.index[p]
+	slot, ok := t.o.Points.Slot(p)
 	if !ok {
 		return point.Reading{}, false
 	}
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return t.latest(int(slot)), true
+	return t.latest(slot), true
 }
 
 // Snapshot returns every point's entry at one moment, slot by slot.
@@ -301,12 +301,12 @@ func (t *Table) Snapshot() []Entry {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	all := make([]Entry, len(t.entries))
-	for i := range t.entries {
-		e := Entry{Latest: t.latest(i)}
-		switch good := t.entries[i].good; {
+	for i := range all {
+		e := Entry{Latest: t.latest(int32(i))}
+		switch good := t.bad[int32(i)]; {
 		case e.Latest.Quality == point.Good:
 			e.LastGood = e.Latest
-		case good != nil:
+		case good.known:
 			e.LastGood = point.Reading{Point: e.Latest.Point, At: t.start.Add(good.at), Value: good.value, Quality: point.Good}
 		}
 		all[i] = e

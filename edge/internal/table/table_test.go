@@ -24,8 +24,12 @@ const (
 // running starts a table that notes all it passes on; both stop with the test.
 func running(t *testing.T, follow func([]point.Reading)) *Table {
 	t.Helper()
+	points, err := point.NewIndex([]point.ID{"other/gas", gas, card})
+	if err != nil {
+		t.Fatal(err)
+	}
 	tab, err := New(Options{
-		Points: []Point{{"other/gas", time.Hour}, {gas, SilenceLimit(time.Second, true)}, {card, time.Hour}},
+		Points: points, Limits: []time.Duration{time.Hour, SilenceLimit(time.Second, true), time.Hour},
 		Followers: []Follower{func(batch []point.Reading, slots []int32) {
 			for i, r := range batch {
 				if want := map[point.ID]int32{gas: 1, card: 2}[r.Point]; slots[i] != want {

@@ -94,7 +94,7 @@ type ControlOptions struct {
 	Path      string
 	Alarms    Alarms
 	Points    Points
-	Info      []*rule.PointInfo // of each entry of a snapshot
+	Info      *rule.Catalogue // of each entry of a snapshot
 	Fieldwork Fieldwork
 	Log       *slog.Logger
 }
@@ -174,7 +174,7 @@ func (c *Control) ackAlarm(w http.ResponseWriter, r *http.Request) {
 func (c *Control) listPoints(w http.ResponseWriter, _ *http.Request) {
 	views := []PointView{}
 	for i, e := range c.o.Points.Snapshot() {
-		info := c.o.Info[i]
+		info := c.o.Info.Info(int32(i))
 		views = append(views, PointView{
 			Point: string(info.ID), Name: info.Name, Place: info.Place, Role: string(info.Role), Value: e.Latest.Value.String(), Unit: string(info.Unit),
 			Quality: e.Latest.Quality.String(), At: e.Latest.At, LastGood: when(e.LastGood.At),

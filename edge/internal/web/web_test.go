@@ -51,8 +51,11 @@ func (b *board) Snapshot() []table.Entry {
 // serving runs a control socket and returns a client that dials it.
 func serving(t *testing.T, b *board) (*http.Client, string) {
 	t.Helper()
-	return servingOptions(t, ControlOptions{Alarms: b, Points: b,
-		Info: []*rule.PointInfo{{ID: "det-1/gas", Unit: point.PercentLEL, Role: "gas"}}})
+	info, err := rule.NewCatalogue([]*rule.PointInfo{{ID: "det-1/gas", Unit: point.PercentLEL, Role: "gas"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return servingOptions(t, ControlOptions{Alarms: b, Points: b, Info: info})
 }
 
 func servingOptions(t *testing.T, o ControlOptions) (*http.Client, string) {
