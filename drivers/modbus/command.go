@@ -56,20 +56,20 @@ func (d *Driver) Commands() []string {
 func (d *Driver) Command(ctx context.Context, name string) error {
 	i := slices.IndexFunc(d.commands, func(c command) bool { return c.name == name })
 	if i < 0 {
-		return fmt.Errorf("command %q: the device has none of that name", name)
+		return fmt.Errorf("modbus: no command %q", name)
 	}
 	steps := d.commands[i].steps
 	for n, s := range steps {
 		progress := fmt.Sprintf("step %d of %d (%s)", n+1, len(steps), s.what)
 		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("command %s: stopped before %s: %w; %d done", name, progress, err, n)
+			return fmt.Errorf("stopped before %s: %w; %d done", progress, err, n)
 		}
 		if _, err := d.exchange(ctx, s.tx); err != nil {
 			doubt := ""
 			if !errors.Is(err, drivers.ErrRefused) {
 				doubt = ", and this one perhaps"
 			}
-			return fmt.Errorf("command %s: %s: %w; %d done%s", name, progress, err, n, doubt)
+			return fmt.Errorf("%s: %w; %d done%s", progress, err, n, doubt)
 		}
 		pause(ctx, s.pause)
 	}

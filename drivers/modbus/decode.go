@@ -281,7 +281,7 @@ func (s *shape) number(sp *special, data []byte, raw uint64) (float64, bool) {
 	default:
 		x = float64(raw)
 	}
-	if math.IsNaN(x) || math.IsInf(x, 0) {
+	if digits > 0 && (math.IsNaN(x) || math.IsInf(x, 0)) {
 		return 0, false
 	}
 	if sp == nil || sp.decimals == nil && sp.factor == nil {

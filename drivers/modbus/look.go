@@ -70,6 +70,7 @@ func (j *job) doubtful(data []byte) bool {
 
 // emit emits what the data says of each point.
 func (j *job) emit(ids []point.ID, at time.Time, seen looks, emit func(point.Reading)) {
+	reading := point.Reading{At: at}
 	for i := range j.runs {
 		r := &j.runs[i]
 		s, place := r.shape.Value(), int(r.place)
@@ -84,7 +85,8 @@ func (j *job) emit(ids []point.ID, at time.Time, seen looks, emit func(point.Rea
 				v, q = s.settle(r.special, seen, place, v, q)
 			}
 			r.special.remember(v, q)
-			emit(point.Reading{Point: id, At: at, Value: v, Quality: q})
+			reading.Point, reading.Value, reading.Quality = id, v, q
+			emit(reading)
 			place += s.step()
 		}
 		ids = ids[r.count:]
