@@ -52,6 +52,7 @@ type Options struct {
 
 	Log        *slog.Logger          // carries the id of the bus, if it should
 	Registerer prometheus.Registerer // nil: metrics are kept, not published
+	Acceptor   *Acceptor             // of a link that is dialled in to; shared by all buses
 	Now        func() time.Time      // default time.Now
 
 	// Emit takes one batch per finished job, in the bus goroutine; the slice is
@@ -96,6 +97,8 @@ type Bus struct {
 	heard     window         // what it said so far
 	mode      Mode           // of the line now
 	received  int            // bytes that came since the last request
+	misses    int            // requests without a reply, in a row
+	hurry     bool           // the device has only a short try
 	batch     []point.Reading
 	collect   func(point.Reading)
 	rx        [rxSize]byte
@@ -124,23 +127,24 @@ func New(opts Options) (*Bus, error) {
 	if err := opts.complete(link); err != nil {
 		return nil, fmt.Errorf("bus %q: %w", opts.ID, err)
 	}
+	line, err := newLine(link, opts.Acceptor)
+	if err != nil {
+		return nil, fmt.Errorf("bus %s: %w", opts.ID, err)
+	}
 	m, err := newMetrics(opts.Registerer, opts.ID)
 	if err != nil {
+		line.interrupt()
 		return nil, fmt.Errorf("bus %s: %w", opts.ID, err)
 	}
 	b := &Bus{
 		opts:    opts,
 		link:    link,
+		line:    line,
 		metrics: m,
 		orders:  make(chan order, 16),
 		ended:   make(chan struct{}),
 		mode:    link.Mode,
 		cycle:   max(time.Second, 4*opts.Timeout),
-	}
-	if link.Serial {
-		b.line = &serialLine{link: link}
-	} else {
-		b.line = newTCPLine(link.Address)
 	}
 	b.collect = func(r point.Reading) { b.batch = append(b.batch, r) }
 	return b, nil

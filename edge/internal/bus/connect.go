@@ -56,6 +56,9 @@ func (b *Bus) connect(ctx context.Context) {
 	case ctx.Err() != nil:
 	default:
 		b.redial.after(now)
+		if errors.Is(err, errNobodyDialled) {
+			b.redial.at = now // waiting was the pause, and a DTU that comes is served at once
+		}
 		if b.redial.failures > 1 {
 			return
 		}
@@ -77,10 +80,20 @@ func openHint(link Link, err error) string {
 	switch {
 	case link.Serial && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENXIO)):
 		return "no such device: plug the adapter in, and compare the path with ls -l /dev/serial/by-path"
+	case errors.Is(err, errPortTaken), errors.Is(err, syscall.EBUSY), isPort && port.Code() == serial.PortBusy:
+		return "stop the other program (fuser -v PATH shows which), or put the devices of both buses on one"
+	case errors.Is(err, errRS485):
+		return "remove rs485=... from the link: this port switches direction by itself, or not at all"
+	case errors.Is(err, errNobodyDialled):
+		return "check that the DTU is set as TCP client to an address of this box and this port, its registration packet, and its SIM or network"
+	case errors.Is(err, syscall.EADDRINUSE):
+		return "another program listens on this port (ss -ltnp shows which): stop it, or choose another port"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return "this box has no such address: write tcp-listen://:PORT"
+	case link.Listen && errors.Is(err, fs.ErrPermission):
+		return "ports below 1024 are reserved: choose a higher one, here and in the DTU"
 	case errors.Is(err, fs.ErrPermission), isPort && port.Code() == serial.PermissionDenied:
 		return "add the user of this service to the group dialout"
-	case isPort && port.Code() == serial.PortBusy:
-		return "another program holds the port: stop it (fuser -v PATH shows which)"
 	case isPort:
 		return "not a usable serial port: check path, baud, parity and stop"
 	case errors.Is(err, syscall.ECONNREFUSED):

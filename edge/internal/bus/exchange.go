@@ -62,7 +62,11 @@ func (b *Bus) ask(ctx context.Context, tx []byte, f drivers.Framer, dev *device)
 	}
 	b.opts.Beat() // the gap before and the wait behind are each long enough
 	sent := b.opts.Now().Add(b.mode.charTime(len(tx)))
-	deadline, hurried := sent.Add(dev.timing.Timeout), false
+	timeout := dev.timing.Timeout
+	if b.hurry {
+		timeout = min(timeout, 2*dev.slowest+hurrySlack)
+	}
+	deadline, hurried := sent.Add(timeout), false
 	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
 		deadline, hurried = d, true
 	}
@@ -70,8 +74,13 @@ func (b *Bus) ask(ctx context.Context, tx []byte, f drivers.Framer, dev *device)
 	if hurried && errors.Is(err, drivers.ErrNoReply) {
 		err = context.DeadlineExceeded // the caller's patience ended, not the device's time
 	}
-	if err != nil {
+	switch {
+	case err != nil:
+		b.misses++
 		b.unanswered(sent, dev, errors.Is(err, drivers.ErrDamaged))
+	default:
+		b.misses = 0
+		dev.slowest = max(dev.slowest, b.opts.Now().Sub(sent))
 	}
 	if b.trace.on.Load() {
 		b.tracedReply(dev, reply, err)
@@ -191,7 +200,7 @@ func (b *Bus) makeRoom(w *window) {
 // closing, is what cures a noisy line. It returns nil until the reply is whole.
 func (b *Bus) scan(w *window, f drivers.Framer) []byte {
 	for w.start < w.end {
-		need, err := f(b.rx[w.start:w.end])
+		need, err := b.judge(w, f)
 		switch {
 		case err != nil:
 			w.spoilt = w.spoilt || errors.Is(err, drivers.ErrDamaged)
@@ -247,7 +256,7 @@ func (b *Bus) late(w *window, f drivers.Framer) ([]byte, error) {
 			return reply, nil
 		}
 	}
-	if !b.link.Serial {
+	if !b.link.Serial && !b.link.Listen { // a DTU takes long to dial in again
 		b.line.shut() // the next request goes out on a fresh connection
 	}
 	if w.spoilt {

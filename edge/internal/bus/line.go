@@ -28,6 +28,18 @@ type line interface {
 	interrupt()
 }
 
+// newLine makes the line of a link; it does no I/O.
+func newLine(link Link, acceptor *Acceptor) (line, error) {
+	switch {
+	case link.Serial:
+		return &serialLine{link: link}, nil
+	case link.Listen:
+		return newListenLine(link, acceptor)
+	default:
+		return newTCPLine(link), nil
+	}
+}
+
 // patience bounds one wait, so that a slow device does not look like a hung
 // bus to the watchdog (see Options.Beat), and a serial read sees the end of its context.
 const (

@@ -2,32 +2,86 @@ package bus
 
 import (
 	"context"
+	"errors"
 	"io"
 	"sync/atomic"
 	"time"
 
 	"go.bug.st/serial"
+	"golang.org/x/sys/unix"
 )
 
+// Bounds of the time in which the port must have sent what it was given.
+const (
+	sendSlack = 100 * time.Millisecond // of adapters and their latency timers
+	drainPoll = time.Millisecond
+)
+
+// errStuck occurs when a port does not send what it was given.
+var errStuck = errors.New("the port does not send what it was given")
+
 // serialLine is a local port. It stays open through every fault of framing;
-// only an I/O error (an adapter pulled out) closes it.
+// only an I/O error (an adapter pulled out) closes it. While it is open it is
+// locked against every other bus and process.
 type serialLine struct {
 	link        Link
+	mode        Mode
 	port        serial.Port
+	lock        int       // descriptor that holds the lock, while port is open
+	sentBy      time.Time // when all that was sent must be on the wire
 	interrupted atomic.Bool
 	scratch     [512]byte
 }
 
 func (l *serialLine) open(context.Context) error {
-	port, err := serial.Open(l.link.Address, l.link.Mode.port())
+	lock, err := lockPort(l.link.Address)
 	if err != nil {
 		return err
 	}
-	l.port = port
+	port, err := serial.Open(l.link.Address, l.link.Mode.port())
+	if err != nil {
+		unix.Close(lock)
+		return err
+	}
+	if err := setRS485(lock, l.link.RS485); err != nil {
+		port.Close()
+		unix.Close(lock)
+		return err
+	}
+	l.port, l.lock, l.mode, l.sentBy = port, lock, l.link.Mode, time.Time{}
 	return nil
 }
 
-func (l *serialLine) configure(m Mode) error { return l.port.SetMode(m.port()) }
+// configure changes how characters look. A change takes effect at once, on
+// characters that still wait too, so they go out first.
+func (l *serialLine) configure(m Mode) error {
+	if err := l.drain(); err != nil {
+		return err
+	}
+	if err := l.port.SetMode(m.port()); err != nil {
+		return err
+	}
+	l.mode = m
+	return nil
+}
+
+// drain waits until all is on the wire. The kernel's own wait (tcdrain) has no
+// bound while its buffer is not empty; with only the chip's left, it has.
+func (l *serialLine) drain() error {
+	deadline := l.sentBy.Add(sendSlack)
+	for {
+		queued, err := unix.IoctlGetInt(l.lock, unix.TIOCOUTQ)
+		switch {
+		case err != nil:
+			return err
+		case queued == 0:
+			return l.port.Drain()
+		case time.Now().After(deadline):
+			return errStuck
+		}
+		time.Sleep(drainPoll)
+	}
+}
 
 // port is the mode in the library's words.
 func (m Mode) port() *serial.Mode {
@@ -46,12 +100,18 @@ func (m Mode) port() *serial.Mode {
 
 func (l *serialLine) isOpen() bool { return l.port != nil }
 
-// send empties the output queue first: a write has no deadline, and would
-// block for ever behind bytes that nobody takes.
+// send does not wait until tx is on the wire. It empties the output queue if that
+// should long be empty: a write has no deadline, and would block for ever
+// behind bytes that nobody takes. Bytes just sent, as to wake a device, stay.
 func (l *serialLine) send(tx []byte) error {
-	if err := l.port.ResetOutputBuffer(); err != nil {
-		return err
+	now := time.Now()
+	if now.After(l.sentBy) {
+		if err := l.port.ResetOutputBuffer(); err != nil {
+			return err
+		}
+		l.sentBy = now.Add(sendSlack)
 	}
+	l.sentBy = l.sentBy.Add(l.mode.charTime(len(tx)))
 	n, err := l.port.Write(tx)
 	if err == nil && n < len(tx) {
 		err = io.ErrShortWrite
@@ -89,6 +149,7 @@ func (l *serialLine) shut() {
 	if l.port != nil {
 		l.port.Close()
 		l.port = nil
+		unix.Close(l.lock) // last: until here nobody else can have it
 	}
 }
 
