@@ -254,6 +254,28 @@ func TestDecoding(t *testing.T) {
 		{"bit of a register", drivers.PointSpec{Kind: point.Bool, Type: "bit", Bits: 0x0004}, "0004", "true", point.Good},
 		{"another bit", drivers.PointSpec{Kind: point.Bool, Bits: 0x0004}, "FFFB", "false", point.Good},
 		{"normally closed contact", drivers.PointSpec{Kind: point.Bool, Invert: true}, "0000", "true", point.Good},
+		{"both codes, active", drivers.PointSpec{Kind: point.Bool, Active: code(2), Inactive: code(1)}, "0002", "true", point.Good},
+		{"both codes, inactive", drivers.PointSpec{Kind: point.Bool, Active: code(2), Inactive: code(1)}, "0001", "false", point.Good},
+		{"both codes, neither", drivers.PointSpec{Kind: point.Bool, Active: code(2), Inactive: code(1)}, "0000", "-", point.Fault},
+		{"both codes, neither, inverted", drivers.PointSpec{Kind: point.Bool, Invert: true, Active: code(2), Inactive: code(1)}, "0003", "-", point.Fault},
+		{"both codes, inverted", drivers.PointSpec{Kind: point.Bool, Invert: true, Active: code(2), Inactive: code(1)}, "0002", "false", point.Good},
+		{"active code, another", drivers.PointSpec{Kind: point.Bool, Active: code(2)}, "0001", "false", point.Good},
+		{"active code", drivers.PointSpec{Kind: point.Bool, Active: code(2)}, "0002", "true", point.Good},
+		{"active code of zero", drivers.PointSpec{Kind: point.Bool, Active: code(0)}, "0000", "true", point.Good},
+		{"inactive code, another", drivers.PointSpec{Kind: point.Bool, Inactive: code(0x55)}, "0000", "true", point.Good},
+		{"inactive code", drivers.PointSpec{Kind: point.Bool, Inactive: code(0x55)}, "0055", "false", point.Good},
+		{"code of a part", drivers.PointSpec{Kind: point.Bool, Bits: 0x00F0, Active: code(0xA), Inactive: code(5)}, "FFAF", "true", point.Good},
+		{"sentinel of a bool", drivers.PointSpec{Kind: point.Bool, Active: code(2), Sentinels: []uint64{0xFFFF}}, "FFFF", "-", point.Fault},
+		{"u16 bytes swapped", drivers.PointSpec{Swap: true}, "0102", "513", point.Good},
+		{"s16 bytes swapped", drivers.PointSpec{Type: "s16", Swap: true}, "FEFF", "-2", point.Good},
+		{"bits of swapped bytes", drivers.PointSpec{Swap: true, Bits: 0xFF00}, "0102", "2", point.Good},
+		{"u32 ABCD", drivers.PointSpec{Type: "u32"}, "01020304", "16909060", point.Good},
+		{"u32 CDAB", drivers.PointSpec{Type: "u32", Order: "LH"}, "03040102", "16909060", point.Good},
+		{"u32 BADC", drivers.PointSpec{Type: "u32", Swap: true}, "02010403", "16909060", point.Good},
+		{"u32 DCBA", drivers.PointSpec{Type: "u32", Order: "LH", Swap: true}, "04030201", "16909060", point.Good},
+		{"f32 DCBA", drivers.PointSpec{Type: "f32", Order: "LH", Swap: true}, "9A196643", "230.1", point.Good},
+		{"f64 BADCFEHG", drivers.PointSpec{Type: "f64", Swap: true}, "B93F999999999A99", "0.1", point.Good},
+		{"f64 HGFEDCBA", drivers.PointSpec{Type: "f64", Order: "LH", Swap: true}, "9A9999999999B93F", "0.1", point.Good},
 		{"state", drivers.PointSpec{Kind: point.State, States: gasStates}, "0001", "normal", point.Good},
 		{"alarm state", drivers.PointSpec{Kind: point.State, States: gasStates}, "0006", "high_alarm", point.Good},
 		{"warm-up state", drivers.PointSpec{Kind: point.State, States: gasStates}, "0000", "warming_up", point.Unknown},
@@ -408,11 +430,15 @@ func FuzzDo(f *testing.F) {
 	})
 }
 
-func BenchmarkDo(b *testing.B) {
+// BenchmarkDo polls twenty registers of one shape; BenchmarkDoMixed of twenty.
+func BenchmarkDo(b *testing.B)      { benchmark(b, func(int) float64 { return 0.1 }) }
+func BenchmarkDoMixed(b *testing.B) { benchmark(b, func(i int) float64 { return float64(i + 1) }) }
+
+func benchmark(b *testing.B, scale func(int) float64) {
 	points := make([]drivers.PointSpec, 20)
 	for i := range points {
 		points[i] = holding(string(rune('a'+i)), uint32(i))
-		points[i].Scale = 0.1
+		points[i].Scale = scale(i)
 	}
 	s := spec(points...)
 	request := rtu(b, "01 03 0000 0014")
