@@ -122,7 +122,7 @@ func ParseLink(s string) (Link, error) {
 			faults = append(faults, err)
 		}
 		if !values.Has("register") && !values.Has("allow") {
-			faults = append(faults, errors.New("nobody is said to be who may dial in: want register=HEX, the registration packet of the DTU, or allow=CIDR, where it dials in from, or both"))
+			faults = append(faults, errors.New("it is not said who may dial in: want register=HEX, the registration packet of the DTU, or allow=CIDR, where it dials in from, or both"))
 		}
 	default:
 		return Link{}, fmt.Errorf("%w %q: want serial:PATH?baud=9600&parity=none&stop=1, tcp://HOST:PORT or tcp-listen://:PORT?register=HEX", ErrLink, s)
