@@ -13,9 +13,12 @@ import (
 )
 
 const (
-	spoolEarly = 1 << 20   // bytes in memory that do not wait for the tick
-	spoolCap   = 2 << 20   // bytes in memory at the most, the writer's share included
+	// spoolEarly is how many bytes do not wait for the tick: with what comes
+	// meanwhile about one transaction. To gather more before the first would take
+	// memory and spare the flash nothing.
+	spoolEarly = 192 << 10
 	spoolChunk = 256 << 10 // bytes of records in one transaction
+	spoolCap   = 2 << 20   // bytes in memory at the most, the writer's share included
 	entryHead  = 5         // lane, length of the value
 )
 
@@ -187,6 +190,9 @@ func (w *spoolWriter) drain() error {
 		w.buf, w.lost = w.pending.take(w.buf)
 		w.done = 0
 		if len(w.buf) == 0 && w.lost == (losses{}) {
+			if cap(w.buf) > 2*spoolChunk {
+				w.buf = nil // it grew while the disk hung
+			}
 			return nil
 		}
 	}

@@ -10,11 +10,12 @@
 package telemetry
 
 import (
-	"cmp"
 	"context"
+	"fmt"
 	"log/slog"
 	"math"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"time"
@@ -58,53 +59,52 @@ const (
 	flushSteps = 25        // a flush is spread over the interval in this many steps
 )
 
-// Collector is fed by Observe and emptied by Run.
+// Collector is fed by Observe and emptied by Run. Every point is a column of
+// its device. There may be tens of thousands of them and little memory: so
+// columns are numbers, and what devices have in common they share.
 type Collector struct {
 	opt   Options
 	now   func() time.Time
 	begun time.Time // rows count from here, by the monotonic clock
-	where []int32   // slot by slot: index into columns; -1: not told
+	where []int32   // slot by slot: index of the column; -1: not told
 
 	mu      sync.Mutex // guards all below
-	columns []column   // those of a device stand together, by name
-	devices []device
-	texts   map[int32]string // the latest of the columns that have texts
+	devices []device   // by id
+	latest  []float64  // column by column; those of a device stand together, in the order of their slots
+	rows    []uint8    // of the column's latest cell since the flush, or noRow
+	texts   map[int32]string
+	current int // index of the device that was heard last
 	scratch scratch
 	failed  int // records that Append refused since the last success
 }
 
-// device holds the rows since its last flush, as a log of what came: one small
-// slice per device, because there are many devices and little memory.
+// noRow is that of a column without a cell since the flush; maxRows is below it.
+const noRow = math.MaxUint8
+
+// device holds the rows since its last flush, as a log of what came.
 type device struct {
-	id          string
-	first, last int     // columns[first:last] are its own
-	rows        []int64 // milliseconds since Collector.begun
-	cells       []cell
-	nums        []float64 // cell by cell
-	texts       []string  // of the cells in columns that have texts, in their order
+	id    string
+	first int // of its columns
+	shape *shape
+	base  int64    // of its first row: milliseconds since Collector.begun
+	rows  []uint32 // milliseconds since base
+	log   cellLog
+	texts []string // of the cells in columns that have texts, in their order
 }
 
-// cell is one reading; its number stands apart, where it needs no padding.
-type cell struct {
-	column  uint16 // counted from device.first
-	row     uint8
-	quality point.Quality
+// shape is what devices of one model have in common: their columns, by name.
+type shape struct {
+	names []string
+	metas []Meta
+	rank  []uint16 // of each column in the order of their slots: which of the above it is
 }
 
-// column is one point, with its latest value. Points of a kind share their Meta.
-type column struct {
-	name   string
-	meta   *Meta
-	device int32
-	row    int32 // of its latest cell since the flush; -1: none
-	num    float64
-}
+func (m Meta) hasNums() bool { return m.Kind != point.Text }
 
-func (col *column) hasNums() bool { return col.meta.Kind != point.Text }
+func (m Meta) hasTexts() bool { return m.Kind == point.State || m.Kind == point.Text }
 
-func (col *column) hasTexts() bool {
-	return col.meta.Kind == point.State || col.meta.Kind == point.Text
-}
+// end is the index after the device's last column.
+func (d *device) end() int { return d.first + len(d.shape.rank) }
 
 // New sorts the points into devices.
 func New(o Options) *Collector {
@@ -123,27 +123,50 @@ func New(o Options) *Collector {
 			told = append(told, slot)
 		}
 	}
-	slices.SortFunc(told, func(a, b int) int {
-		p, q := o.Points[a].ID, o.Points[b].ID
-		return cmp.Or(strings.Compare(p.Device(), q.Device()), strings.Compare(p.Name(), q.Name()))
-	})
-	c.columns = make([]column, len(told))
-	metas := make(map[Meta]*Meta)
-	for i, slot := range told {
-		p := o.Points[slot]
-		n := len(c.devices)
-		if n == 0 || c.devices[n-1].id != p.ID.Device() || i-c.devices[n-1].first > math.MaxUint16 {
-			c.devices = append(c.devices, device{id: p.ID.Device(), first: i})
-			n++
+	slices.SortStableFunc(told, func(a, b int) int { return strings.Compare(o.Points[a].ID.Device(), o.Points[b].ID.Device()) })
+	shapes := make(map[string]*shape)
+	for first := 0; first < len(told); {
+		id := o.Points[told[first]].ID.Device()
+		var columns []Point
+		for i := first; i < len(told) && len(columns) <= math.MaxUint16 && o.Points[told[i]].ID.Device() == id; i++ {
+			c.where[told[i]] = int32(i)
+			columns = append(columns, o.Points[told[i]])
 		}
-		c.devices[n-1].last = i + 1
-		if metas[p.Meta] == nil {
-			metas[p.Meta] = &p.Meta
-		}
-		c.columns[i] = column{name: p.ID.Name(), meta: metas[p.Meta], device: int32(n - 1), row: -1}
-		c.where[slot] = int32(i)
+		d := device{id: strings.Clone(id), first: first, shape: shapeOf(columns, shapes)}
+		d.log.reset(len(columns))
+		c.devices = append(c.devices, d)
+		first += len(columns)
+	}
+	c.latest, c.rows = make([]float64, len(told)), make([]uint8, len(told))
+	for i := range c.rows {
+		c.rows[i] = noRow
 	}
 	return c
+}
+
+// shapeOf returns the shape of a device with these columns, one of those known
+// if there is one.
+func shapeOf(columns []Point, known map[string]*shape) *shape {
+	var key strings.Builder
+	for _, p := range columns {
+		fmt.Fprintf(&key, "%s %q %q %d,", p.ID.Name(), p.Unit, p.Role, p.Kind)
+	}
+	if s := known[key.String()]; s != nil {
+		return s
+	}
+	byName := make([]int, len(columns))
+	for i := range byName {
+		byName[i] = i
+	}
+	slices.SortFunc(byName, func(a, b int) int { return strings.Compare(columns[a].ID.Name(), columns[b].ID.Name()) })
+	s := &shape{rank: make([]uint16, len(columns))}
+	for rank, i := range byName {
+		s.names = append(s.names, strings.Clone(columns[i].ID.Name()))
+		s.metas = append(s.metas, columns[i].Meta)
+		s.rank[i] = uint16(rank)
+	}
+	known[key.String()] = s
+	return s
 }
 
 // Observe takes readings; slots[i] is the place of readings[i].Point in
@@ -157,50 +180,60 @@ func (c *Collector) Observe(readings []point.Reading, slots []int32) {
 		if at < 0 {
 			continue
 		}
-		col := &c.columns[at]
-		d := &c.devices[col.device]
-		if ms := r.At.Sub(c.begun).Milliseconds(); !d.place(ms, col) {
+		d := c.deviceOf(int(at))
+		ms := r.At.Sub(c.begun).Milliseconds()
+		row, ok := d.place(ms, c.rows[at])
+		if !ok {
 			c.flush(d)
-			d.place(ms, col)
+			row, _ = d.place(ms, noRow)
 		}
-		c.add(d, at, r)
+		c.add(d, at, row, r)
 	}
 }
 
-// place gives col the row that its reading of millisecond at belongs to, a new
-// one if need be. It reports false when that one must begin a new record.
-func (d *device) place(at int64, col *column) bool {
+// deviceOf returns the device of a column, most likely the one heard last.
+func (c *Collector) deviceOf(column int) *device {
+	if d := &c.devices[c.current]; column < d.first || column >= d.end() {
+		c.current = sort.Search(len(c.devices), func(i int) bool { return column < c.devices[i].end() })
+	}
+	return &c.devices[c.current]
+}
+
+// place returns the row that a reading of millisecond at belongs to, a new one
+// if need be; latest is the latest of its column. It reports false when that
+// row must begin a new record.
+func (d *device) place(at int64, latest uint8) (row uint8, ok bool) {
 	n := len(d.rows)
-	if n > 0 {
-		last := d.rows[n-1]
-		if int(col.row) != n-1 && at-last <= samePoll && last-at <= samePoll {
-			col.row = int32(n - 1)
-			return true
-		}
-		if last-at > samePoll || at-last > maxStep {
-			return false
-		}
-		at = max(at, last) // so close, they may come in any order
+	if n == 0 {
+		d.base, d.rows = at, append(d.rows, 0)
+		return 0, true
 	}
-	if n == maxRows {
-		return false
+	last := d.base + int64(d.rows[n-1])
+	if int(latest) != n-1 && at-last <= samePoll && last-at <= samePoll {
+		return uint8(n - 1), true
 	}
-	d.rows = append(d.rows, at)
-	col.row = int32(n)
-	return true
+	if last-at > samePoll || at-last > maxStep || n == maxRows {
+		return 0, false
+	}
+	at = max(at, last) // so close, they may come in any order
+	d.rows = append(d.rows, uint32(at-d.base))
+	return uint8(n), true
 }
 
 // add takes a reading into the row that place gave it. A reading without a
 // value is told by its quality, beside the last value there was.
-func (c *Collector) add(d *device, at int32, r *point.Reading) {
-	col := &c.columns[at]
-	known := r.Value.Kind != point.None
+func (c *Collector) add(d *device, at int32, row uint8, r *point.Reading) {
+	column := int(at) - d.first
+	before, known := c.latest[at], r.Value.Kind != point.None
 	if known {
-		col.num = r.Value.Num
+		c.latest[at] = r.Value.Num
 	}
-	d.cells = append(d.cells, cell{column: uint16(int(at) - d.first), row: uint8(col.row), quality: r.Quality})
-	d.nums = append(d.nums, col.num)
-	if !col.hasTexts() {
+	if c.rows[at] == noRow {
+		before = 0 // a record stands for itself
+	}
+	c.rows[at] = row
+	d.log.add(cell{column: uint16(column), row: row, quality: r.Quality}, c.latest[at], before)
+	if !d.shape.metas[d.shape.rank[column]].hasTexts() {
 		return
 	}
 	if known {
@@ -248,10 +281,9 @@ func (c *Collector) flush(d *device) {
 	if len(d.rows) == 0 {
 		return
 	}
-	columns := c.columns[d.first:d.last]
 	rec := c.opt.Record(wire.LaneTelemetry, wire.KindTelemetry, nil)
-	body, err := c.scratch.encode(d, columns, rec.Time.Add(-c.now().Sub(c.begun)))
-	d.reset(columns)
+	body, err := c.scratch.encode(d, rec.Time.Add(-c.now().Sub(c.begun)))
+	c.reset(d)
 	if err == nil {
 		rec.Body = body
 		err = c.opt.Append(rec)
@@ -267,10 +299,11 @@ func (c *Collector) flush(d *device) {
 	}
 }
 
-func (d *device) reset(columns []column) {
+func (c *Collector) reset(d *device) {
 	clear(d.texts)
-	d.rows, d.cells, d.nums, d.texts = d.rows[:0], d.cells[:0], d.nums[:0], d.texts[:0]
-	for i := range columns {
-		columns[i].row = -1
+	d.rows, d.texts = d.rows[:0], d.texts[:0]
+	d.log.reset(len(d.shape.rank))
+	for i := d.first; i < d.end(); i++ {
+		c.rows[i] = noRow
 	}
 }

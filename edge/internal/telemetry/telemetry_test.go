@@ -142,12 +142,12 @@ func TestMovementNeverLeavesTheBox(t *testing.T) {
 	for _, col := range s.decode(t)[0].Columns {
 		sent[col.Point] = true
 	}
-	for _, role := range []string{"motion", "door_contact", "card", "water_volume"} {
+	for _, role := range []string{"motion", "door_contact", "card", "keypad", "water_volume"} {
 		if sent[role] {
 			t.Errorf("%s was uploaded", role)
 		}
 	}
-	if len(sent) != len(points)-4 || !sent["gas"] || !sent["sos"] {
+	if len(sent) != len(points)-5 || !sent["gas"] || !sent["sos"] {
 		t.Errorf("%d roles of %d were uploaded", len(sent), len(points))
 	}
 }
@@ -333,7 +333,7 @@ func TestObserveDoesNotAllocate(t *testing.T) {
 		round()
 	}
 	for i := range c.devices {
-		c.devices[i].reset(c.columns[c.devices[i].first:c.devices[i].last])
+		c.reset(&c.devices[i])
 	}
 	s.recs = nil
 	if n := testing.AllocsPerRun(50, round); n != 0 {
