@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -100,7 +101,7 @@ func openLine(at Place, server Server, log *slog.Logger, s station) (*Line, erro
 		if l.pty, err = openPTY(*at.PTY); err != nil {
 			return nil, err
 		}
-		l.serve(l.pty.master, "")
+		l.serve(terminal{l.pty.master}, "")
 	case at.Stream != nil:
 		l.serve(at.Stream, "")
 	case at.Dial != "":
@@ -138,9 +139,6 @@ func (l *Line) Dialled() uint64 { return l.dialled.Load() }
 func (l *Line) Drop() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.pty != nil {
-		return
-	}
 	for e := range l.ends {
 		e.rw.Close()
 	}
@@ -162,9 +160,8 @@ func (l *Line) Close() error {
 	}
 	if l.pty != nil {
 		errs = append(errs, l.pty.Close())
-	} else {
-		l.Drop()
 	}
+	l.Drop()
 	l.wg.Wait()
 	return errors.Join(errs...)
 }
@@ -213,6 +210,11 @@ func sleep(gone <-chan struct{}, d time.Duration) bool {
 		return true
 	}
 }
+
+// terminal is the master side of a pseudo-terminal, which the line itself closes.
+type terminal struct{ *os.File }
+
+func (terminal) Close() error { return nil }
 
 // end is one connection to a line.
 type end struct {

@@ -28,7 +28,7 @@ func main() {
 
 func command() *cobra.Command {
 	root := &cobra.Command{
-		Use: "compound-sim", Short: "Modbus slaves of a compound, with a scenario",
+		Use: "compound-sim", Short: "The devices of a compound on simulated lines, with a scenario",
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	root.AddCommand(runCommand(), &cobra.Command{
@@ -44,6 +44,7 @@ func runCommand() *cobra.Command {
 	var (
 		scenario    string
 		listen, pty []string
+		dial        []string
 		opts        sim.Options
 		asJSON      bool
 		debug       bool
@@ -55,10 +56,13 @@ func runCommand() *cobra.Command {
 			if opts.Scenario, err = sim.Load(scenario); err != nil {
 				return err
 			}
-			if opts.Listen, err = overrides(listen, opts.Scenario, true); err != nil {
+			if opts.Listen, err = overrides(listen, opts.Scenario, func(l sim.Listener) bool { return l.TCP != nil }); err != nil {
 				return err
 			}
-			if opts.PTY, err = overrides(pty, opts.Scenario, false); err != nil {
+			if opts.PTY, err = overrides(pty, opts.Scenario, func(l sim.Listener) bool { return l.PTY != nil }); err != nil {
+				return err
+			}
+			if opts.Dial, err = overrides(dial, opts.Scenario, func(l sim.Listener) bool { return l.Dial != nil }); err != nil {
 				return err
 			}
 			level := slog.LevelWarn
@@ -73,6 +77,7 @@ func runCommand() *cobra.Command {
 	f.StringVar(&scenario, "scenario", "demo", "name of a built-in scenario, or path of a file")
 	f.StringArrayVar(&listen, "listen", nil, "[listener=]host:port instead of the scenario's TCP address")
 	f.StringArrayVar(&pty, "pty", nil, "[listener=]path of the link to the pseudo-terminal")
+	f.StringArrayVar(&dial, "dial", nil, "[listener=]host:port that a serial server dials")
 	f.Uint64Var(&opts.Seed, "seed", 1, "seed of the noise")
 	f.Float64Var(&opts.Speed, "speed", 1, "seconds of the scenario per second")
 	f.BoolVar(&opts.Loop, "loop", false, "begin the steps again after the scenario's period")
@@ -83,14 +88,14 @@ func runCommand() *cobra.Command {
 
 // overrides reads [listener=]value; without a name the first listener of the
 // kind is meant.
-func overrides(args []string, sc *sim.Scenario, tcp bool) (map[string]string, error) {
+func overrides(args []string, sc *sim.Scenario, kind func(sim.Listener) bool) (map[string]string, error) {
 	out := make(map[string]string)
 	for _, arg := range args {
 		name, value, named := strings.Cut(arg, "=")
 		if !named {
 			value = arg
 			for _, l := range sc.Listeners {
-				if (l.TCP != nil) == tcp {
+				if kind(l) {
 					name = l.Name
 					break
 				}
@@ -134,11 +139,16 @@ func (r *reporter) ready(scenario string, addresses []sim.Address) {
 		return
 	}
 	for _, a := range addresses {
-		where := a.TCP
-		if a.PTY != "" {
-			where = strings.TrimSpace(a.PTY + " " + a.Link)
+		where := "answers at " + a.TCP
+		switch {
+		case a.PTY != "":
+			where = strings.TrimSpace("answers at " + a.PTY + " " + a.Link)
+		case a.Dial != "":
+			where = "dials " + a.Dial
+		case a.TCP == "":
+			where = "dials nowhere: say where to with --dial"
 		}
-		fmt.Fprintf(r.w, "%s: %s answers at %s\n", scenario, a.Name, where)
+		fmt.Fprintf(r.w, "%s: %s %s\n", scenario, a.Name, where)
 	}
 }
 

@@ -29,7 +29,7 @@ func TestRunPrintsAddressesFirstThenEveryChangeAndStopsCleanly(t *testing.T) {
 	var ready struct {
 		Listeners []struct{ Name, TCP, PTY, Link string }
 	}
-	if !lines.Scan() || json.Unmarshal(lines.Bytes(), &ready) != nil || len(ready.Listeners) != 2 {
+	if !lines.Scan() || json.Unmarshal(lines.Bytes(), &ready) != nil || len(ready.Listeners) < 2 {
 		t.Fatalf("first line %q, %v", lines.Text(), lines.Err())
 	}
 	if ready.Listeners[1].Link != link {
