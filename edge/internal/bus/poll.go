@@ -8,10 +8,20 @@ import (
 	"gatehouse/drivers"
 )
 
+// hurrySlack is what a short try gives a device beyond twice the longest it ever
+// took to answer. When devices fall silent one after the other (a riser lost its
+// power), those that live must be found among them: whoever follows a request
+// that got no reply has a short try first, and its whole time when all others
+// had their turn.
+const hurrySlack = 25 * time.Millisecond
+
 // poll runs one job and hands over what it read.
 func (b *Bus) poll(ctx context.Context, j *job, start time.Time) {
 	dev := j.dev
+	b.hurry = b.link.Serial && b.misses > 0 && !j.hurried && dev.slowest > 0
 	err := dev.driver.Do(ctx, j.index, b.collect)
+	hurried := b.hurry
+	b.hurry = false
 	b.flush()
 	if ctx.Err() != nil {
 		return // the end of the daemon is nobody's failure
@@ -28,6 +38,9 @@ func (b *Bus) poll(ctx context.Context, j *job, start time.Time) {
 		b.succeeded(j, now)
 	case errors.Is(err, drivers.ErrBusy):
 		b.busy(j, now)
+	case hurried:
+		j.hurried = true // it may only be slow: it gets its whole time when the others had their turn
+		return
 	default:
 		b.failed(j, now, err)
 	}

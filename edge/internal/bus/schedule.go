@@ -16,6 +16,7 @@ type device struct {
 	jobs    []*job
 	metrics *deviceMetrics
 
+	slowest  time.Duration // reply so far
 	up       bool
 	demoted  bool
 	refusing bool
@@ -36,6 +37,7 @@ type job struct {
 
 	due      time.Time
 	attempts int       // failed ones in this slot
+	hurried  bool      // this slot had a short try, and it found nothing
 	failedAt time.Time // when a slot last went by without an answer; zero after one
 }
 
@@ -93,12 +95,15 @@ func (j *job) before(other *job) bool {
 	if j.critical != other.critical {
 		return j.critical
 	}
-	// A job that failed while its device answered others must not keep them waiting.
-	if failed := !j.failedAt.IsZero(); failed == other.failedAt.IsZero() {
-		return !failed
+	if behind := j.behind(); behind != other.behind() {
+		return !behind
 	}
 	return j.deadline().Before(other.deadline())
 }
+
+// behind reports whether a job was tried in vain: what it costs to try again must
+// not keep those waiting that would be answered.
+func (j *job) behind() bool { return j.attempts > 0 || j.hurried || !j.failedAt.IsZero() }
 
 // pickProbe takes the demoted devices in turn and says when the next may be asked.
 func (b *Bus) pickProbe(now time.Time) (*device, time.Time) {
@@ -130,7 +135,7 @@ func (b *Bus) gridBefore(now time.Time, every time.Duration) time.Time {
 
 // next moves a job to its first slot after now; missed ones are not made up.
 func (b *Bus) next(j *job, now time.Time) {
-	j.attempts = 0
+	j.attempts, j.hurried = 0, false
 	j.due = j.deadline()
 	if !j.due.After(now) {
 		j.due = b.gridBefore(now, j.every).Add(j.every)
