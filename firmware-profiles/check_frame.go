@@ -22,8 +22,8 @@ func (c checker) frame() {
 		return
 	}
 	c.extent(f)
-	if len(f.Start) == 0 && f.Check == nil {
-		c.Fail("frame.start", "give the first bytes, or a check value", "nothing tells a frame from noise")
+	if len(f.Start) == 0 && len(f.End) == 0 && f.Check == nil {
+		c.Fail("frame.start", "give the first bytes, the last ones or a check value", "nothing tells a frame from noise")
 	}
 	if len(f.Request) > maxFrame {
 		c.Fail("frame.request", "use at most 256 bytes", "%d bytes are too many", len(f.Request))

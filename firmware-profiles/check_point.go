@@ -186,6 +186,10 @@ func (c checker) reader(key string, p *Point, info point.RoleInfo) {
 		if !info.Output {
 			c.Fail(key+".role", "use relay, siren, indicator or buzzer", "role %s is read, but a door reader's %s is commanded", p.Role, p.Space)
 		}
+	case "secure":
+		if info.Kind != point.State {
+			c.Fail(key+".role", "use role state", "role %s does not go with space secure", p.Role)
+		}
 	default:
 		if info.Kind != point.Bool || info.Output {
 			c.Fail(key+".role", "use the role of a contact", "role %s does not go with space %s", p.Role, p.Space)

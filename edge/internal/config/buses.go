@@ -2,7 +2,8 @@ package config
 
 import (
 	"fmt"
-	"regexp"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,14 +22,14 @@ const (
 	maxRetries     = 5
 )
 
-// unstable are device paths that another adapter may have after the next boot.
-var unstable = regexp.MustCompile(`^/dev/tty(USB|ACM)[0-9]+$`)
+// anyLink is what a link looks like.
+const anyLink = "serial:PATH?baud=9600&parity=none&stop=1, tcp://HOST:PORT or tcp-listen://:PORT?register=HEX"
 
 func (l *loader) buses() {
 	if len(l.cfg.Devices) == 0 {
 		l.warn("devices", "add buses and devices as in configs/gateway-example.yaml", "no device is listed: nothing is watched")
 	}
-	ids, links := make(map[string]bool), make(map[string]string)
+	ids, links := make(map[string]bool), make(map[string]bus.Link)
 	for i := range l.cfg.Buses {
 		b := &l.cfg.Buses[i]
 		key := fmt.Sprintf("buses[%d]", i)
@@ -49,8 +50,8 @@ func (l *loader) identify(key, id string, taken map[string]bool) {
 	taken[id] = true
 }
 
-func (l *loader) link(key string, b *Bus, links map[string]string) {
-	if !l.required(key+".link", b.Link, "write serial:PATH?baud=9600&parity=none&stop=1 or tcp://HOST:PORT") {
+func (l *loader) link(key string, b *Bus, links map[string]bus.Link) {
+	if !l.required(key+".link", b.Link, "write "+anyLink) {
 		return
 	}
 	link, err := bus.ParseLink(b.Link)
@@ -58,37 +59,74 @@ func (l *loader) link(key string, b *Bus, links map[string]string) {
 		l.badLink(key+".link", b.Link, err)
 		return
 	}
-	if link.Serial && unstable.MatchString(link.Address) {
-		l.Fail(key+".link", "name it by socket: ls -l /dev/serial/by-path", "%s may be another adapter after the next boot", link.Address)
+	l.port(key+".link", link)
+	for _, id := range slices.Sorted(maps.Keys(links)) {
+		if err := link.Conflict(links[id]); err != nil {
+			l.conflict(key+".link", id, link, err)
+			break
+		}
 	}
-	if other, ok := links[link.Address]; ok {
-		l.Fail(key+".link", "put the devices of both on one bus", "bus %s already owns %s", other, link.Address)
-	}
-	links[link.Address] = b.ID
+	links[b.ID] = link
 	l.framing(key, b, link)
 	l.pace(key, b)
+}
+
+// port checks that a serial port's name means the same port after a reboot.
+func (l *loader) port(key string, link bus.Link) {
+	if !link.Serial {
+		return
+	}
+	better, stable := bus.StableName(link.Address)
+	switch {
+	case stable:
+	case better == "":
+		l.Fail(key, "name it by socket: ls -l /dev/serial/by-path", "%s may be another adapter after the next boot", link.Address)
+	default:
+		l.Fail(key, "write serial:"+better, "%s may be another adapter after the next boot", link.Address)
+	}
+}
+
+// conflict reports that another bus has the same link, or listens where this
+// one wants to.
+func (l *loader) conflict(key, other string, link bus.Link, err error) {
+	if !link.Listen {
+		l.Fail(key, "put the devices of both on one bus", "bus %s already owns %s", other, link.Address)
+		return
+	}
+	what, hint := wanted(strings.TrimPrefix(err.Error(), bus.ErrLink.Error()+" "))
+	l.Fail(key, hint, "bus %s is in the way: %s", other, what)
 }
 
 // badLink reports each fault of a link on its own: what it says, and what the
 // bus wants instead.
 func (l *loader) badLink(key, link string, err error) {
 	for fault := range strings.SplitSeq(err.Error(), "\n") {
-		fault = strings.TrimPrefix(fault, fmt.Sprintf("%v %q: ", bus.ErrLink, link))
-		what, want, _ := strings.Cut(": "+fault, ": want ")
-		if what = strings.TrimPrefix(what, ": "); what == "" {
+		what, hint := wanted(strings.TrimPrefix(fault, fmt.Sprintf("%v %q: ", bus.ErrLink, link)))
+		if what == "" {
 			what = fmt.Sprintf("%q is no link", link)
 		}
-		if want == "" {
-			want = "serial:PATH?baud=9600&parity=none&stop=1 or tcp://HOST:PORT"
+		if hint == "" {
+			hint = "write " + anyLink
 		}
-		l.Fail(key, "write "+want, "%s", what)
+		l.Fail(key, hint, "%s", what)
 	}
+}
+
+// wanted splits a fault the bus found into what is wrong and what to do.
+func wanted(fault string) (what, hint string) {
+	what, want, _ := strings.Cut(": "+fault, ": want ")
+	if want != "" {
+		hint = "write " + want
+	}
+	return strings.TrimPrefix(what, ": "), hint
 }
 
 func (l *loader) framing(key string, b *Bus, link bus.Link) {
 	switch {
 	case b.Framing == "" && link.Serial:
 		b.Framing = drivers.RTU
+	case b.Framing == "" && link.Listen:
+		l.Fail(key+".framing", "write rtu: what dials in is a serial server", "is missing")
 	case b.Framing == "":
 		l.Fail(key+".framing", "write tcp if the device itself speaks Modbus TCP, rtu if it hangs on a transparent serial server", "is missing")
 	case b.Framing != drivers.RTU && b.Framing != drivers.TCP:
