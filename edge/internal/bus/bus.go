@@ -45,7 +45,7 @@ const idleCheck = 5 * time.Second
 type Options struct {
 	ID      string
 	Link    string          // see ParseLink
-	Framing drivers.Framing // default RTU on a serial line, TCP on a TCP link
+	Framing drivers.Framing // default RTU on a serial line and from a DTU, TCP on a TCP link
 	Timeout time.Duration   // until a reply is complete; default 1 s, 2 s below 4800 baud
 	Gap     time.Duration   // silence before a request; default 3.5 characters
 	Retries int             // further attempts before a poll has failed
@@ -163,7 +163,7 @@ func (o *Options) complete(link Link) error {
 		errs = append(errs, errors.New("timeout, gap and retries cannot be negative"))
 	}
 	switch {
-	case o.Framing == "" && link.Serial:
+	case o.Framing == "" && (link.Serial || link.Listen):
 		o.Framing = drivers.RTU
 	case o.Framing == "":
 		o.Framing = drivers.TCP

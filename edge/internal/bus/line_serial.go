@@ -38,7 +38,7 @@ func (l *serialLine) open(context.Context) error {
 	if err != nil {
 		return err
 	}
-	port, err := serial.Open(l.link.Address, l.link.Mode.port())
+	port, err := openPrivately(l.link.Address, l.link.Mode.port(), lock)
 	if err != nil {
 		unix.Close(lock)
 		return err

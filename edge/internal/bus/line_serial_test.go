@@ -3,6 +3,7 @@ package bus
 import (
 	"bytes"
 	"io"
+	"os/exec"
 	"testing"
 	"time"
 
@@ -110,5 +111,19 @@ func TestASerialLineDoesNotAllocate(t *testing.T) {
 		}
 	}); n > 0 {
 		t.Errorf("%v allocations per exchange", n)
+	}
+}
+
+func TestAChildDoesNotInheritThePort(t *testing.T) {
+	l, _ := serialOn(t)
+	out, err := exec.Command("sh", "-c", "ls -l /proc/$$/fd").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(out, []byte(" 0 -> ")) {
+		t.Fatalf("no descriptors in\n%s", out)
+	}
+	if bytes.Contains(out, []byte(l.link.Address+"\n")) {
+		t.Errorf("a child has %s open:\n%s", l.link.Address, out)
 	}
 }
