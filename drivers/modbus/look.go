@@ -103,35 +103,34 @@ func (j *job) fault(ids []point.ID, at time.Time, emit func(point.Reading)) {
 	}
 }
 
-// settle decides what to believe of a watched point that was looked at twice;
-// v and q are what the later look says.
+// settle decides what to believe of a watched point whose job was looked at
+// twice; v and q are what the latest look says.
 func (s *shape) settle(sp *special, seen looks, place int, v point.Value, q point.Quality) (point.Value, point.Quality) {
 	if seen.failed {
 		if q == point.Good && sp.steps(v.Num) && !s.high {
-			return v, point.Implausible
+			q = point.Implausible
 		}
 		return v, q // of a life-safety point what was seen stands
 	}
 	before, was := s.decode(sp, seen.first, place)
-	if was != point.Good {
-		return v, q
-	}
 	a, b := before.Num, v.Num
 	switch {
+	case was != point.Good:
+		return v, q
 	case q == point.Implausible && (s.beyond(a) || s.alarming(sp, a)):
-		return before, point.Good // doubt never hides danger
+		return before, was // doubt never hides danger
 	case q != point.Good:
 		return v, q
 	}
 	gone := s.beyond(a) && !s.beyond(b) // what no such device can measure was a spike
-	switch {
-	case !sp.steps(b) && (gone || !sp.steps(a)), !sp.apart(a, b):
+	if !sp.steps(b) && (gone || !sp.steps(a)) || !sp.apart(a, b) {
 		return v, q
-	case !gone:
+	}
+	if !gone {
 		b = s.worse(sp, a, b)
 	}
 	if s.alarming(sp, b) {
-		return point.Float(b), point.Good
+		return point.Float(b), q
 	}
 	return v, point.Implausible
 }

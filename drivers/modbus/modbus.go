@@ -3,9 +3,9 @@
 // It guarantees: every request frame is built once; the items of one device
 // and unit id are read in the fewest requests that touch nothing nobody asked
 // for (Spec.Hole relaxes that); a value is emitted only for a reply that fits
-// its request; all that a reading depends on comes from the same replies; a point whose
-// device, sentinel or status says "no measurement" is never Good; steady-state
-// polling does not allocate.
+// its request; all that a reading depends on comes from the same replies; a
+// point whose device, sentinel or status says "no measurement" is never Good;
+// steady-state polling does not allocate.
 //
 // A life-safety point beyond its range on a side where danger is
 // (point.RoleInfo), and any point that steps further than PointSpec.MaxStep from

@@ -74,7 +74,7 @@ func build(t testing.TB, s drivers.Spec, link drivers.Link) *Driver {
 // mixed is a device with every shape of point, and what it says.
 func mixed(t testing.TB, framing drivers.Framing) drivertest.Contract {
 	s := spec(append(gasPoints("ch4", 0),
-		drivers.PointSpec{ID: "d/temp", Kind: point.Number, Type: "s16", Scale: 0.1, At: drivers.Item{Space: "input", Address: 1}},
+		drivers.PointSpec{ID: "d/temp", Kind: point.Number, Type: "s16", Scale: 0.1, MaxStep: float(5), At: drivers.Item{Space: "input", Address: 1}},
 		drivers.PointSpec{ID: "d/volt", Kind: point.Number, Type: "f32", At: drivers.Item{Space: "input", Address: 2}},
 		drivers.PointSpec{ID: "d/di1", Kind: point.Bool, Invert: true, At: drivers.Item{Space: "discrete", Address: 0}},
 		drivers.PointSpec{ID: "d/di2", Kind: point.Bool, At: drivers.Item{Space: "discrete", Address: 1}},

@@ -3,11 +3,11 @@
 //
 // It guarantees: a framer accepts only a reply whose address, function, length
 // and check (RTU), or transaction, protocol, unit and length (TCP), fit the
-// request it was made for, and a request must be one that the specification
-// allows; an exception is complete after 5 (RTU) or 9 (TCP)
-// bytes; no framer reads past the bytes it is given, allocates, or panics on
-// any input. Building requests is not its business: the driver uses goburrow's
-// packagers for that.
+// request it was made for, and is made only for a request that the
+// specification allows; an exception is complete after 5 (RTU) or 9 (TCP) bytes;
+// no framer reads past the bytes it is given, allocates, or panics on any input.
+// Building requests is not its business: the driver uses goburrow's packagers
+// for that.
 //
 // Sections cited: "AP" is the MODBUS Application Protocol Specification V1.1b3,
 // "SL" is MODBUS over Serial Line V1.02, "TCP" is the MODBUS Messaging on
