@@ -4,10 +4,14 @@ package all
 
 import (
 	"gatehouse/drivers"
+	"gatehouse/drivers/dlt645"
+	"gatehouse/drivers/lineframe"
 	"gatehouse/drivers/modbus"
 )
 
 // Factories maps the name a profile uses to the driver.
 var Factories = map[string]drivers.Factory{
-	"modbus": modbus.New,
+	"modbus":    modbus.New,
+	"dlt645":    dlt645.New,
+	"lineframe": lineframe.New,
 }
