@@ -82,18 +82,18 @@ type field struct {
 func (f *field) raw(data []byte) uint64 { return f.form.raw(data, int(f.place)) }
 
 // shape is what the bytes of a point mean. The devices of a site are much alike:
-// all of them share one copy of each shape (unique).
+// all of them share one copy of each shape (unique). It is taken out for each
+// run, so it is kept to 64 bytes.
 type shape struct {
 	form
 	scaling  scale.Linear
 	min, max float64 // infinite: no end
-	codes    codes
 	kind     point.Kind
 	numeric  byte  // 'u', 's' or 'f'
 	width    uint8 // bits of the raw value
 	invert   bool
-	high     bool // above its range may be danger
-	low      bool // below its range may be danger
+
+	dangerAbove, dangerBelow bool // of a life-safety point: the sides where danger is
 }
 
 // codes are the raw values that a Bool is known by.
@@ -105,20 +105,21 @@ type codes struct {
 // truth says what a raw value means; false for ok if that is not known.
 func (c *codes) truth(raw uint64) (on, ok bool) {
 	switch {
+	case c == nil:
+		return raw != 0, true
 	case c.hasActive && raw == c.active:
 		return true, true
 	case c.hasInactive && raw == c.inactive:
 		return false, true
 	case c.hasActive:
 		return false, !c.hasInactive
-	case c.hasInactive:
-		return true, true
 	}
-	return raw != 0, true
+	return true, true
 }
 
 // special is what the profiles of few points say.
 type special struct {
+	codes     *codes
 	decimals  *lookup
 	factor    *lookup
 	status    *state
@@ -146,7 +147,7 @@ type state struct {
 // copy of its id (drivers.Job has them).
 type run struct {
 	shape   unique.Handle[shape]
-	special *special // nil for most; a run of one if not
+	special *special // nil for most; shared by a run
 	place   int32
 	count   int32
 }
@@ -159,9 +160,9 @@ func newShape(p *drivers.PointSpec, at block) shape {
 		kind: p.Kind, numeric: t.class, width: uint8(16 * t.registers),
 		scaling: scale.New(p.Scale, p.Offset),
 		min:     math.Inf(-1), max: math.Inf(1),
-		invert: p.Invert,
-		high:   role.Safety,
-		low:    role.Safety && role.Low,
+		invert:      p.Invert,
+		dangerAbove: role.Safety,
+		dangerBelow: role.Safety && role.Low,
 	}
 	if p.Bits != 0 {
 		s.width = uint8(bits.OnesCount64(p.Bits))
@@ -172,20 +173,33 @@ func newShape(p *drivers.PointSpec, at block) shape {
 	if p.Max != nil {
 		s.max = *p.Max
 	}
-	if p.Active != nil {
-		s.codes.active, s.codes.hasActive = *p.Active, true
-	}
-	if p.Inactive != nil {
-		s.codes.inactive, s.codes.hasInactive = *p.Inactive, true
-	}
 	return s
 }
 
-// newSpecial compiles what the profile says of few points, or nil.
-func newSpecial(spec drivers.Spec, p *drivers.PointSpec, sources []source) *special {
-	status := statusOf(spec, p)
-	if p.Decimals == nil && p.UnitFrom == nil && status == nil && p.States == nil && p.Sentinels == nil && p.MaxStep == nil {
-		return nil
+// newCodes returns the codes of a Bool that has some.
+func newCodes(p *drivers.PointSpec) (c codes, ok bool) {
+	if p.Active != nil {
+		c.active, c.hasActive = *p.Active, true
+	}
+	if p.Inactive != nil {
+		c.inactive, c.hasInactive = *p.Inactive, true
+	}
+	return c, c.hasActive || c.hasInactive
+}
+
+// special compiles what the profile says of few points, or nil. Points that
+// have codes and nothing else share it.
+func (p *planner) special(ps *drivers.PointSpec, sources []source) *special {
+	spec := p.spec
+	status, coded := statusOf(spec, ps), (*special)(nil)
+	if c, ok := newCodes(ps); ok {
+		if coded = p.coded[c]; coded == nil {
+			coded = &special{codes: &c}
+			p.coded[c] = coded
+		}
+	}
+	if ps.Decimals == nil && ps.UnitFrom == nil && status == nil && ps.States == nil && ps.Sentinels == nil && ps.MaxStep == nil {
+		return coded
 	}
 	find := func(l *drivers.Lookup) *lookup {
 		if l == nil {
@@ -193,9 +207,12 @@ func newSpecial(spec drivers.Spec, p *drivers.PointSpec, sources []source) *spec
 		}
 		return &lookup{field: newField(sources, place(spec, l.At, 1), "", false, l.Bits), table: l.Map}
 	}
-	s := &special{decimals: find(p.Decimals), factor: find(p.UnitFrom), states: p.States, sentinels: p.Sentinels}
-	if p.MaxStep != nil {
-		s.maxStep = *p.MaxStep
+	s := &special{decimals: find(ps.Decimals), factor: find(ps.UnitFrom), states: ps.States, sentinels: ps.Sentinels}
+	if coded != nil {
+		s.codes = coded.codes
+	}
+	if ps.MaxStep != nil {
+		s.maxStep = *ps.MaxStep
 	}
 	if status != nil {
 		s.status = &state{
@@ -225,7 +242,11 @@ func (s *shape) decode(sp *special, data []byte, place int) (v point.Value, q po
 	}
 	switch s.kind {
 	case point.Bool:
-		on, ok := s.codes.truth(raw)
+		var c *codes
+		if sp != nil {
+			c = sp.codes
+		}
+		on, ok := c.truth(raw)
 		if !ok {
 			return point.Value{}, point.Fault
 		}
@@ -240,7 +261,7 @@ func (s *shape) decode(sp *special, data []byte, place int) (v point.Value, q po
 	if !ok {
 		return point.Value{}, point.Fault
 	}
-	if q == point.Good && (x < s.min && !s.low || x > s.max && !s.high) {
+	if q == point.Good && (x < s.min && !s.dangerBelow || x > s.max && !s.dangerAbove) {
 		q = point.Implausible
 	}
 	return point.Float(x), q

@@ -18,11 +18,11 @@ type looks struct {
 // watched reports whether a reading may be worth a second look.
 func (s *shape) watched(sp *special) bool {
 	return s.kind == point.Number &&
-		(s.high && !math.IsInf(s.max, 1) || s.low && !math.IsInf(s.min, -1) || sp != nil && sp.maxStep > 0)
+		(s.dangerAbove && !math.IsInf(s.max, 1) || s.dangerBelow && !math.IsInf(s.min, -1) || sp != nil && sp.maxStep > 0)
 }
 
 // beyond reports whether x is outside the range on a side where danger is.
-func (s *shape) beyond(x float64) bool { return s.high && x > s.max || s.low && x < s.min }
+func (s *shape) beyond(x float64) bool { return s.dangerAbove && x > s.max || s.dangerBelow && x < s.min }
 
 // apart reports whether two readings differ by more than the point can change
 // between them. The last digits of a float64 do not count.
@@ -37,7 +37,7 @@ func (sp *special) steps(x float64) bool {
 
 // alarming reports whether x is a step to a side where danger is.
 func (s *shape) alarming(sp *special, x float64) bool {
-	return sp.steps(x) && (s.high && x > sp.last || s.low && x < sp.last)
+	return sp.steps(x) && (s.dangerAbove && x > sp.last || s.dangerBelow && x < sp.last)
 }
 
 // remember keeps what was emitted, for the next step.
@@ -107,7 +107,7 @@ func (j *job) fault(ids []point.ID, at time.Time, emit func(point.Reading)) {
 // twice; v and q are what the latest look says.
 func (s *shape) settle(sp *special, seen looks, place int, v point.Value, q point.Quality) (point.Value, point.Quality) {
 	if seen.failed {
-		if q == point.Good && sp.steps(v.Num) && !s.high {
+		if q == point.Good && sp.steps(v.Num) && !s.dangerAbove {
 			q = point.Implausible
 		}
 		return v, q // of a life-safety point what was seen stands
@@ -138,7 +138,7 @@ func (s *shape) settle(sp *special, seen looks, place int, v point.Value, q poin
 // worse returns the more alarming of two readings: the higher; where both sides
 // are dangerous, the one further from the last.
 func (s *shape) worse(sp *special, a, b float64) float64 {
-	if s.low {
+	if s.dangerBelow {
 		if math.Abs(a-sp.last) > math.Abs(b-sp.last) {
 			return a
 		}

@@ -79,7 +79,7 @@ func New(spec drivers.Spec, deps drivers.Deps) (drivers.Driver, error) {
 	}
 	d := &Driver{link: deps.Link, now: deps.Now, tcp: spec.Framing == drivers.TCP}
 	d.judge = d.frame
-	p := planner{spec: spec, encode: newEncoder(spec.Framing), d: d}
+	p := planner{spec: spec, encode: newEncoder(spec.Framing), d: d, coded: make(map[codes]*special)}
 	if err := errors.Join(p.polls(), p.outputs(), p.commands()); err != nil {
 		return nil, fmt.Errorf("modbus device %s: %w", spec.Device, err)
 	}

@@ -67,6 +67,7 @@ type planner struct {
 	spec   drivers.Spec
 	encode encoder
 	d      *Driver
+	coded  map[codes]*special // of points that have codes and nothing else
 }
 
 // polls groups the points by pace, their items into requests, and what hangs
@@ -160,16 +161,16 @@ func find(sources []source, at block) int32 {
 	return int32(s.place + 2*(at.start-s.block.start))
 }
 
-// runs joins points that stand side by side and have nothing special.
+// runs joins points that stand side by side and mean the same.
 func (p *planner) runs(points []*drivers.PointSpec, sources []source) []run {
 	var out []run
 	for _, ps := range points {
 		at := place(p.spec, ps.At, width(ps))
 		s := newShape(ps, at)
-		r := run{shape: unique.Make(s), special: newSpecial(p.spec, ps, sources), place: find(sources, at), count: 1}
-		if n := len(out); n > 0 && r.special == nil {
+		r := run{shape: unique.Make(s), special: p.special(ps, sources), place: find(sources, at), count: 1}
+		if n := len(out); n > 0 {
 			last := &out[n-1]
-			if last.special == nil && last.shape == r.shape && int(last.place)+int(last.count)*s.step() == int(r.place) {
+			if last.special == r.special && last.shape == r.shape && int(last.place)+int(last.count)*s.step() == int(r.place) {
 				last.count++
 				continue
 			}

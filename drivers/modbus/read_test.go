@@ -88,3 +88,31 @@ func TestADeviceThatIsBusyIsAliveAndGivesNoReading(t *testing.T) {
 		}
 	}
 }
+
+func TestNeighboursOfOneKindAreReadAsEachSays(t *testing.T) {
+	contact := func(name string, address uint32, active uint64) drivers.PointSpec {
+		p := holding(name, address)
+		p.Kind, p.Active = point.Bool, code(active)
+		return p
+	}
+	s := spec(
+		contact("a", 0, 2), contact("b", 1, 2), contact("c", 2, 2), contact("other", 3, 3), contact("apart", 5, 2),
+		holding("m", 6), holding("n", 7), holding("o", 8),
+	)
+	s.Hole = 1
+	got := readOne(t, s, unhex(t, "0002 0001 0002 0002 0000 0002 000A 000B 000C"))
+	for name, want := range map[string]string{
+		"a": "true", "b": "false", "c": "true", "other": "false", "apart": "true", "m": "10", "n": "11", "o": "12",
+	} {
+		if r := got[point.MakeID("d", name)]; r.Value.String() != want || r.Quality != point.Good {
+			t.Errorf("%s: %+v, want %s", name, r, want)
+		}
+	}
+	var counts []int32
+	for _, r := range build(t, s, &drivertest.Script{}).jobs[0].runs {
+		counts = append(counts, r.count)
+	}
+	if want := []int32{3, 1, 1, 3}; !slices.Equal(counts, want) {
+		t.Errorf("runs of %v points, want %v", counts, want)
+	}
+}
