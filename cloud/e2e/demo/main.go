@@ -51,9 +51,9 @@ func demo(ctx context.Context, seconds string) error {
 	s.introduce()
 	p := newPlatform(s)
 	watch(ctx, s, p)
+	p.summary()
 	switch {
-	case p.gasAlarm:
-		fmt.Println("\nThe gas alarm came out of the cloud.")
+	case p.raised[gasRule]:
 		return nil
 	case seconds == "":
 		return nil // stopped by hand before its time
@@ -92,7 +92,8 @@ func (s *stage) introduce() {
 	socket := filepath.Join(s.dir, "edge", "control.sock")
 	fmt.Printf(`Gatehouse: one compound, one gateway and one cloud on this machine.
 
-  compound  Modbus TCP %s, Modbus RTU %s
+  compound  Modbus TCP %s, Modbus RTU %s, a DTU that dials %s,
+            a door reader %s, a meter %s, a gas module %s
   gateway   http://%s/metrics
   cloud     http://%s/v1/events, MQTT %s
   token     %s
@@ -102,6 +103,6 @@ Look for yourself, in another terminal:
   bin/gatehouse alarms list --socket %s
   bin/gatehouse points --socket %s
 
-`, s.plant, s.meters, s.metrics, s.http, s.mqtt, s.token, s.token, s.http, socket, socket)
+`, s.at["plant"], s.at["meters"], s.at["pump"], s.at["door"], s.at["power"], s.at["boiler"], s.metrics, s.http, s.mqtt, s.token, s.token, s.http, socket, socket)
 	fmt.Println("What happens: \"compound\" is the script, \"platform\" what a city's platform has pulled from the cloud.")
 }

@@ -20,12 +20,15 @@ type event struct {
 
 // platform pulls events by cursor, as a city's platform does.
 type platform struct {
-	s        *stage
-	cursor   string
-	gasAlarm bool // the scripted one came
+	s      *stage
+	cursor string
+	raised map[string]bool // rules whose alarms came
 }
 
-func newPlatform(s *stage) *platform { return &platform{s: s} }
+func newPlatform(s *stage) *platform { return &platform{s: s, raised: make(map[string]bool)} }
+
+// gasRule is the rule of the alarm without which the demo has failed.
+const gasRule = "gas-detector"
 
 // pull sends events until ctx ends, waiting at the cloud for news.
 func (p *platform) pull(ctx context.Context, events chan<- event) {
@@ -76,12 +79,28 @@ func (p *platform) page(ctx context.Context) ([]event, error) {
 // show prints one event as a person reads it.
 func (p *platform) show(e event) {
 	d := e.Data
-	if e.Type == "alarm.raised" && d.Rule == "gas-detector" {
-		p.gasAlarm = true
+	if e.Type == "alarm.raised" {
+		p.raised[d.Rule] = true
 	}
 	value := ""
 	if _, contact := d.Value.(bool); d.Value != nil && !contact {
 		value = fmt.Sprintf("  %v %s", d.Value, d.Unit)
 	}
 	p.s.say("platform", "%-14s %s  %s  %s  %s%s", e.Type, d.Priority, d.Title, d.Place, d.Point, value)
+}
+
+// summary says which of the scripted alarms came out of the cloud, each by the
+// kind of line it took.
+func (p *platform) summary() {
+	fmt.Println("\nAlarms that came out of the cloud:")
+	for _, part := range parts {
+		if part.rule == "" {
+			continue
+		}
+		mark := "no "
+		if p.raised[part.rule] {
+			mark = "yes"
+		}
+		fmt.Printf("  %s  %s\n", mark, part.what)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,14 +33,14 @@ type change struct {
 
 // stage holds the three programs and where they can be reached.
 type stage struct {
-	dir, bin      string
-	running       []*exec.Cmd // in the order of their start
-	began         time.Time   // of the scenario
-	changes       chan change
-	plant, meters string
-	http, mqtt    string
-	metrics       string
-	token         string
+	dir, bin   string
+	running    []*exec.Cmd // in the order of their start
+	began      time.Time   // of the scenario
+	changes    chan change
+	at         map[string]string // where each line of the compound is reached, by its name
+	http, mqtt string
+	metrics    string
+	token      string
 }
 
 // start starts the compound, the cloud and, once it is enrolled, the gateway.
@@ -72,7 +73,11 @@ func (s *stage) startCloud(ctx context.Context) error {
 
 func (s *stage) startCompound(ctx context.Context) error {
 	s.changes = make(chan change, 100)
-	lines, err := s.stdout("compound-sim", "run", "--scenario", "demo", "--json")
+	dtu, err := freePort()
+	if err != nil {
+		return fmt.Errorf("find a port for the DTU: %w", err)
+	}
+	lines, err := s.stdout("compound-sim", "run", "--scenario", "demo", "--json", "--dial", "pump="+dtu)
 	if err != nil {
 		return err
 	}
@@ -82,21 +87,27 @@ func (s *stage) startCompound(ctx context.Context) error {
 	}
 	s.began = time.Now()
 	var first struct {
-		Listeners []struct{ Name, TCP, PTY string }
+		Listeners []struct{ Name, TCP, PTY, Dial string }
 	}
 	if err := json.Unmarshal(scan.Bytes(), &first); err != nil {
 		return fmt.Errorf("start the compound: %w", err)
 	}
+	s.at = make(map[string]string)
 	for _, l := range first.Listeners {
-		switch l.Name {
-		case "plant":
-			s.plant = l.TCP
-		case "meters":
-			s.meters = l.PTY
-		}
+		s.at[l.Name] = l.TCP + l.PTY + l.Dial // one of them is given
 	}
 	go s.relay(ctx, scan)
 	return nil
+}
+
+// freePort returns an address of this machine on which nobody listens. The
+// gateway will, for the DTU that dials in.
+func freePort() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
 }
 
 // relay passes on what happens for the first time; a ramp is many changes.
@@ -120,27 +131,7 @@ func (s *stage) startGateway(ctx context.Context, secret string) error {
 	if err := os.Mkdir(store, 0o700); err != nil {
 		return err
 	}
-	config := fmt.Sprintf(`
-gateway: {id: %s, division: "%s", compound: 砚峡小区}
-store:   {dir: %s}
-metrics: {listen: "127.0.0.1:0"}
-cloud:   {broker: "mqtt://%s", secret_file: secret}
-buses:
-  - {id: plant, link: "tcp://%s", framing: tcp}
-  - {id: meters, link: "serial:%s?baud=9600"}
-devices:
-  - {id: di-3-2, name: 3栋2单元弱电箱, place: 3/2, bus: plant, address: 7, profile: waveshare-relay-d, poll: 500ms,
-     points: {di1: {role: gas_alarm, place: 3/2/501, name: 501厨房燃气报警器, contact: nc},
-              relay1: {role: siren, name: 3栋声光报警器, pulse: 10s}}}
-  - {id: septic-1, name: 1号化粪池, place: 化粪池1, bus: plant, address: 11, profile: 4mz-hh4, poll: 1s}
-  - {id: meter-1, name: 电梯电表, place: 3/2, bus: meters, address: 1, profile: eastron-sdm120, poll: 2s}
-  - {id: sos-3-2, name: 3栋2单元紧急按钮, place: 3/2, bus: meters, address: 2, profile: wellpro-wp8026, poll: 500ms,
-     points: {di1: {role: sos, place: 3/2/502, name: 502卧室紧急按钮}}}
-`, gatewayID, division, store, s.mqtt, s.plant, s.meters)
-	if err := errors.Join(
-		os.WriteFile(filepath.Join(s.dir, "secret"), []byte(secret), 0o600),
-		os.WriteFile(filepath.Join(s.dir, "gateway.yaml"), []byte(config), 0o600),
-	); err != nil {
+	if err := s.writeConfig(store, secret); err != nil {
 		return err
 	}
 	served := regexp.MustCompile(`metrics and health are served" addr=(\S+)`)

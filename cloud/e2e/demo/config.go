@@ -1,0 +1,80 @@
+package main
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// What the scenario's reader and DTU are set to.
+const (
+	doorKey   = "8E1A5C0F73B94D26A0D7E21B6F38C954"
+	dtuPacket = "DTU-0001"
+)
+
+// part is one line of the site, the devices on it, and an alarm that its devices
+// raise in the script. What stands in braces is filled in.
+type part struct{ bus, devices, rule, what string }
+
+// head is what gateway.yaml says before the lines.
+const head = `
+gateway: {id: {id}, division: "{division}", compound: 砚峡小区}
+store:   {dir: {store}}
+metrics: {listen: "127.0.0.1:0"}
+cloud:   {broker: "mqtt://{mqtt}", secret_file: secret}
+cards:   {key_file: cards.key}
+`
+
+// parts are the lines of the compound.
+var parts = []part{
+	{
+		bus: `{id: plant, link: "tcp://{plant}", framing: tcp}`,
+		devices: `
+  - {id: di-3-2, name: 3栋2单元弱电箱, place: 3/2, bus: plant, address: 7, profile: waveshare-relay-d, poll: 500ms,
+     points: {di1: {role: gas_alarm, place: 3/2/501, name: 501厨房燃气报警器, contact: nc},
+              relay1: {role: siren, name: 3栋声光报警器, pulse: 10s}}}
+  - {id: septic-1, name: 1号化粪池, place: 化粪池1, bus: plant, address: 11, profile: 4mz-hh4, poll: 1s}`,
+		rule: gasRule, what: "gas contact, Modbus TCP",
+	},
+	{
+		bus: `{id: meters, link: "serial:{meters}?baud=9600"}`,
+		devices: `
+  - {id: meter-1, name: 电梯电表, place: 3/2, bus: meters, address: 1, profile: eastron-sdm120, poll: 2s}
+  - {id: sos-3-2, name: 3栋2单元紧急按钮, place: 3/2, bus: meters, address: 2, profile: wellpro-wp8026, poll: 500ms,
+     points: {di1: {role: sos, place: 3/2/502, name: 502卧室紧急按钮}}}`,
+		rule: "sos", what: "SOS button, Modbus RTU on a serial line",
+	},
+}
+
+// config is gateway.yaml.
+func config() string {
+	var buses, devices strings.Builder
+	for _, p := range parts {
+		buses.WriteString("\n  - " + p.bus)
+		devices.WriteString(p.devices)
+	}
+	return head + "buses:" + buses.String() + "\ndevices:" + devices.String() + "\n"
+}
+
+// writeConfig writes gateway.yaml and the files it names into dir.
+func (s *stage) writeConfig(store, secret string) error {
+	fill := strings.NewReplacer(
+		"{id}", gatewayID, "{division}", division, "{store}", store, "{mqtt}", s.mqtt,
+		"{plant}", s.at["plant"], "{meters}", s.at["meters"], "{door}", s.at["door"], "{power}", s.at["power"],
+		"{boiler}", s.at["boiler"], "{pump}", s.at["pump"], "{packet}", hex.EncodeToString([]byte(dtuPacket)),
+	)
+	var errs []error
+	for name, content := range map[string]string{
+		"gateway.yaml": fill.Replace(config()), "secret": secret, "door.key": doorKey,
+		"cards.key": strings.Repeat("this is a demonstration ", 2),
+	} {
+		errs = append(errs, os.WriteFile(filepath.Join(s.dir, name), []byte(content), 0o600))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("write the gateway's files: %w", err)
+	}
+	return nil
+}
