@@ -111,7 +111,11 @@ func TestACommandThatIsCalledOffSendsNoMore(t *testing.T) {
 		d := build(t, breaker(), link)
 		ctx, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
 		defer cancel()
+		begun := time.Now()
 		err := d.Command(ctx, "close")
+		if took := time.Since(begun); took != 150*time.Millisecond {
+			t.Errorf("gave up after %v, want 150ms", took)
+		}
 		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "stopped before step 2 of 2") {
 			t.Errorf("err %v, want the deadline before step 2", err)
 		}

@@ -138,16 +138,17 @@ func TestDangerSeenOnceIsNotHiddenByWhatCannotBe(t *testing.T) {
 }
 
 func TestASecondLookAtOnePointLeavesItsNeighboursBelieved(t *testing.T) {
-	step, calm := holding("step", 0), holding("calm", 1)
-	step.MaxStep, calm.MaxStep = float(10), float(10)
-	polls := [][2]uint16{{20, 20}, {90, 21}, {90, 60}} // calm steps while step is read again
+	step, calm, lost := holding("step", 0), holding("calm", 1), holding("lost", 2)
+	step.MaxStep, calm.MaxStep, lost.MaxStep, lost.Sentinels = float(10), float(10), float(10), []uint64{0xFFFF}
+	// While step is read again, calm steps and lost is found.
+	polls := [][3]uint16{{20, 20, 20}, {90, 21, 0xFFFF}, {90, 60, 70}}
 	asked := 0
 	link := &drivertest.Script{Otherwise: func(request []byte) []byte {
 		values := polls[asked]
 		asked++
 		return drivertest.ReplyRTU(nil, request, func(_, _ byte, a uint16) uint16 { return values[a] })
 	}}
-	d := build(t, spec(step, calm), link)
+	d := build(t, spec(step, calm, lost), link)
 	got := make(map[point.ID]point.Reading)
 	for range 2 {
 		if err := d.Do(t.Context(), 0, func(r point.Reading) { got[r.Point] = r }); err != nil {
@@ -159,6 +160,9 @@ func TestASecondLookAtOnePointLeavesItsNeighboursBelieved(t *testing.T) {
 	}
 	if r := got["d/calm"]; r.Value.Num != 60 || r.Quality != point.Implausible {
 		t.Errorf("calm: %+v; a step that only one look shows is implausible", r)
+	}
+	if r := got["d/lost"]; r.Value.Num != 70 || r.Quality != point.Good {
+		t.Errorf("lost: %+v; behind a fault no step is known", r)
 	}
 }
 
