@@ -48,6 +48,7 @@ type Options struct {
 // Run runs the daemon until ctx ends. It fails only when the configuration
 // does, or when another daemon runs on the same store.
 func Run(ctx context.Context, o Options) error {
+	limitMemory()
 	plan, err := config.Load(o.ConfigPath)
 	if err != nil {
 		return err
@@ -55,7 +56,6 @@ func Run(ctx context.Context, o Options) error {
 	for _, w := range plan.Warnings {
 		o.Log.Warn(w.String())
 	}
-	limitMemory()
 	clk, err := clock.New()
 	if err != nil {
 		return fmt.Errorf("read the system's clocks: %w", err)
@@ -72,17 +72,19 @@ func Run(ctx context.Context, o Options) error {
 	}
 	parts.onStop("store", st.Close)
 
+	read := inputs(plan)
+	points, err := rule.NewCatalogue(read)
+	if err != nil {
+		return err
+	}
+	shareIDs(plan, points.Index)
 	buses, err := newBuses(plan, reg, o.Log)
 	if err != nil {
 		return err
 	}
+	parts.onStop("acceptor", func() error { buses.acceptor.Close(); return nil })
 	chain := &chain{buses: buses, manager: manager}
 	sirens, err := newSirens(plan, buses, func(p point.ID, err error) { chain.alarms.System(sirenDef(), p, err) }, o.Log)
-	if err != nil {
-		return err
-	}
-	read := inputs(plan)
-	points, err := rule.NewCatalogue(read)
 	if err != nil {
 		return err
 	}

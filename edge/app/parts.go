@@ -87,6 +87,8 @@ type busSet struct {
 	list    []*liveBus
 	outputs map[point.ID]*liveBus // on which bus each output is
 	devices map[string]*liveBus   // on which bus each device is
+
+	acceptor *bus.Acceptor // where serial servers dial in
 }
 
 type liveBus struct {
@@ -101,13 +103,18 @@ func (b *liveBus) follow(put func([]point.Reading)) { b.put = put }
 
 // newBuses builds the buses and the drivers of the devices on them.
 func newBuses(plan config.Plan, reg prometheus.Registerer, log *slog.Logger) (*busSet, error) {
-	set := &busSet{start: time.Now(), outputs: make(map[point.ID]*liveBus), devices: make(map[string]*liveBus)}
+	set := &busSet{start: time.Now(), outputs: make(map[point.ID]*liveBus), devices: make(map[string]*liveBus), acceptor: bus.NewAcceptor(log)}
+	if reg != nil {
+		if err := reg.Register(set.acceptor); err != nil {
+			return nil, err
+		}
+	}
 	var errs []error
 	for _, bp := range plan.Buses {
 		live := &liveBus{id: bp.ID}
 		b, err := bus.New(bus.Options{
 			ID: bp.ID, Link: bp.Link, Framing: bp.Framing, Timeout: bp.Timeout, Gap: bp.Gap, Retries: retries(bp.Retries),
-			Log: log.With("bus", bp.ID), Registerer: reg, Now: time.Now,
+			Log: log.With("bus", bp.ID), Registerer: reg, Now: time.Now, Acceptor: set.acceptor,
 			Emit: func(batch []point.Reading) { live.put(batch) },
 			Beat: func() { live.beat.Store(int64(time.Since(set.start))) },
 		})
@@ -179,6 +186,20 @@ func inputs(plan config.Plan) []*rule.PointInfo {
 		}
 	}
 	return points
+}
+
+// shareIDs gives the drivers the catalogue's text of every id in place of their
+// own: so each stands in memory once.
+func shareIDs(plan config.Plan, points *point.Index) {
+	for _, b := range plan.Buses {
+		for _, d := range b.Devices {
+			for i := range d.Spec.Points {
+				if slot, ok := points.Slot(d.Spec.Points[i].ID); ok {
+					d.Spec.Points[i].ID = points.ID(slot)
+				}
+			}
+		}
+	}
 }
 
 // silenceLimits is how long each may be silent.
