@@ -1,0 +1,213 @@
+package osdp
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"time"
+
+	"gatehouse/protocol/osdp"
+)
+
+// session is the secure channel, from the first try on.
+type session struct {
+	channel   *osdp.Channel // nil: none
+	up        bool          // both sides have proven that they hold the key
+	key       []byte
+	kind      byte // osdp.KeyDefault or osdp.KeyOwn
+	cp        [osdp.RandomSize]byte
+	pd        [osdp.RandomSize]byte
+	since     time.Time
+	bad       int  // replies in a row that did not authenticate
+	installed bool // there is a key
+	noOwn     bool // the reader holds none of the own keys: the default key is next
+
+	delay time.Duration // before the next try; 0: none has failed
+	retry time.Time
+}
+
+// end forgets the keys of the session.
+func (s *session) end() {
+	if s.channel != nil {
+		s.channel.Wipe()
+	}
+	s.channel, s.up, s.key, s.bad = nil, false, nil, 0
+}
+
+// byDefault reports whether the session has the key that everybody knows.
+func (s *session) byDefault() bool { return s.up && s.kind == osdp.KeyDefault }
+
+// begin is what follows the capabilities.
+func (d *Driver) begin(now time.Time, code byte, payload []byte) {
+	d.session.installed = len(d.candidates()) > 0
+	aes := true // a reader that does not say may know it; an installed one has known it
+	if level, _, ok := osdp.Capability(payload, osdp.CapSecurity); code == osdp.ReplyPDCAP && !d.session.installed {
+		aes = ok && level&1 != 0
+	}
+	d.session.noOwn = false
+	d.phase = phaseOnline
+	if aes && d.wantsSession(now) {
+		d.phase = phaseChallenge
+		return
+	}
+	d.state = d.clearState(now)
+}
+
+// candidates are the keys that the reader may hold.
+func (d *Driver) candidates() [][]byte {
+	if d.keys == nil {
+		return nil
+	}
+	return d.keys.Candidates()
+}
+
+// wantsSession reports whether it is time to try for one.
+func (d *Driver) wantsSession(now time.Time) bool {
+	return !d.session.up && !now.Before(d.session.retry) && (d.session.installed || d.install.byDefault(now))
+}
+
+// clearState is the state of a reader without a session.
+func (d *Driver) clearState(now time.Time) int {
+	switch {
+	case d.session.installed:
+		return Fallback
+	case d.install.open(now):
+		return Installing
+	case d.allowClear:
+		return Clear
+	}
+	return NotInstalled
+}
+
+// challenge sends a random number. It returns false if there is no key to try.
+func (d *Driver) challenge(now time.Time) bool {
+	s := &d.session
+	s.end()
+	switch {
+	case s.installed && !s.noOwn:
+		s.kind = osdp.KeyOwn
+	case d.install.byDefault(now):
+		s.kind = osdp.KeyDefault
+	default:
+		return false
+	}
+	rand.Read(s.cp[:]) // it never fails
+	d.sendBlock(now, osdp.CmdChlng, osdp.BlockChlng, s.kind, s.cp[:])
+	return true
+}
+
+// answered finds the key that the reader holds: its cryptogram is compared with
+// that of every one that it may be.
+func (d *Driver) answered(now time.Time, f *osdp.Frame) {
+	s := &d.session
+	if f.Code != osdp.ReplyCCrypt || !bytes.Equal(f.Block, []byte{osdp.BlockCCrypt, s.kind}) {
+		d.failHandshake(now, errors.New("it does not answer a challenge"))
+		return
+	}
+	answer, err := osdp.DecodeCCrypt(f.Payload)
+	if err != nil {
+		d.failHandshake(now, err)
+		return
+	}
+	keys := [][]byte{osdp.DefaultKey()}
+	if s.kind == osdp.KeyOwn {
+		keys = d.candidates()
+	}
+	for _, key := range keys {
+		c, err := osdp.NewChannel(key, s.cp[:])
+		if err != nil {
+			d.log.Error("a stored key of the reader is unusable", "err", err)
+			continue
+		}
+		if proof := c.PDCryptogram(answer.Random[:]); osdp.Same(proof[:], answer.Cryptogram[:]) {
+			s.channel, s.key, s.pd = c, bytes.Clone(key), answer.Random
+			d.phase = phaseCrypt
+			return
+		}
+	}
+	d.failHandshake(now, osdp.ErrCryptogram)
+}
+
+// prove sends the panel's own proof.
+func (d *Driver) prove(now time.Time) {
+	proof := d.session.channel.CPCryptogram(d.session.pd[:])
+	d.sendBlock(now, osdp.CmdSCrypt, osdp.BlockSCrypt, d.session.kind, proof[:])
+}
+
+// accepted ends the handshake.
+func (d *Driver) accepted(now time.Time, f *osdp.Frame) {
+	s := &d.session
+	first := s.channel.Begin(s.channel.CPCryptogram(s.pd[:]))
+	if f.Code != osdp.ReplyRMACI || !bytes.Equal(f.Block, []byte{osdp.BlockRMACI, osdp.Accepted}) || !osdp.Same(first[:], f.Payload) {
+		d.failHandshake(now, errors.New("it does not accept the panel"))
+		return
+	}
+	s.up, s.since, s.bad = true, now, 0
+	d.phase = phaseOnline
+	d.lstat, d.istat = time.Time{}, time.Time{}
+	if s.kind == osdp.KeyDefault {
+		d.install.used = true
+		d.state = Installing
+		return
+	}
+	if d.state != Secure {
+		d.log.Info("the reader is in a secure session")
+	}
+	d.state = Secure
+	if len(d.candidates()) > 1 || d.install.sent {
+		if err := d.keys.Settle(s.key); err != nil {
+			d.log.Error("the reader's older keys could not be forgotten", "err", err)
+		}
+	}
+	if d.install.sent {
+		d.log.Info("the reader is installed: it holds a key of its own")
+		d.install = install{}
+	}
+}
+
+// failHandshake notes that there will be no session now.
+func (d *Driver) failHandshake(now time.Time, reason error) {
+	s := &d.session
+	own := s.kind == osdp.KeyOwn
+	s.end()
+	if own && d.install.byDefault(now) {
+		s.noOwn, d.phase = true, phaseChallenge
+		return
+	}
+	d.fallBack(now, reason)
+}
+
+// loseSession notes that the reader has no session any more. That happens when it was
+// without power; a session that did not live has failed.
+func (d *Driver) loseSession(now time.Time, reason error) {
+	if now.Sub(d.session.since) < settled {
+		d.fallBack(now, reason)
+		return
+	}
+	d.pending = command{}
+	d.session.end()
+	d.session.noOwn = false
+	d.phase = phaseChallenge
+}
+
+// fallBack goes on in clear text, and tries again later and later.
+func (d *Driver) fallBack(now time.Time, reason error) {
+	s := &d.session
+	s.end()
+	s.noOwn = false
+	d.pending, d.phase = command{}, phaseOnline
+	d.points.forgetCodes()
+	s.delay = min(max(2*s.delay, firstRetry), lastRetry)
+	if d.install.open(now) {
+		s.delay = firstRetry
+	}
+	s.retry = now.Add(s.delay)
+	d.state = d.clearState(now)
+	if d.state != Fallback {
+		d.log.Info("no secure session with the reader", "err", reason)
+	} else if now.Sub(d.blamed) >= quietLog {
+		d.blamed = now
+		d.log.Warn("an installed reader does not hold to its secure session; what it says of cards is not believed", "err", reason,
+			"hint", "look at the reader and its wire; if it was replaced or reset, order install")
+	}
+}
