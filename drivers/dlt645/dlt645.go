@@ -113,6 +113,7 @@ func (d *Driver) Do(ctx context.Context, index int, emit func(point.Reading)) er
 			j.points.Emit(at, emit)
 			return err
 		}
+		j.points.Confirm()
 		at = d.now()
 	}
 	j.points.Emit(at, emit)

@@ -137,6 +137,7 @@ func (d *Poller) Do(ctx context.Context, index int, emit func(point.Reading)) er
 			d.points.Emit(at, emit)
 			return err
 		}
+		d.points.Confirm()
 		at = d.now()
 	}
 	d.points.Emit(at, emit)

@@ -5,8 +5,9 @@
 // nobody declared is a Fault; a point whose State point says fault or warm-up is
 // never Good; a value outside its range is Implausible, but of a life-safety
 // point on a side where danger is (point.RoleInfo), which stays Good; such a
-// value, and one a whole MaxStep away from the last, is Doubtful: worth a second
-// look before it is believed. Emitting numbers and contacts does not allocate.
+// value, and one more than MaxStep away from the last, is Doubtful: it is believed
+// if a second look agrees, and where danger is also if none could be had.
+// Emitting numbers and contacts does not allocate.
 package meaning
 
 import (
@@ -34,6 +35,8 @@ type Raw struct {
 type Set struct {
 	points []member
 	raws   []Raw
+	first  []Raw // what was seen at the first look, when there was a second
+	looks  looks
 }
 
 // member is one point.
@@ -57,7 +60,7 @@ type member struct {
 
 // New compiles points, which Check has found right.
 func New(points []*drivers.PointSpec) *Set {
-	s := &Set{points: make([]member, len(points)), raws: make([]Raw, len(points))}
+	s := &Set{points: make([]member, len(points)), raws: make([]Raw, len(points)), first: make([]Raw, len(points))}
 	for i, p := range points {
 		role := point.Roles[p.Role]
 		s.points[i] = member{
@@ -78,87 +81,55 @@ func New(points []*drivers.PointSpec) *Set {
 // Put states what was read for the point of that index.
 func (s *Set) Put(i int, r Raw) { s.raws[i] = r }
 
-// Doubtful reports whether a second look is due before Emit.
-func (s *Set) Doubtful() bool {
-	for i := range s.points {
-		p := &s.points[i]
-		v, q, beyond := s.decode(i)
-		if beyond {
-			return true
-		}
-		if q == point.Good && p.kind == point.Number && p.step != nil && p.known && math.Abs(v.Num-p.last) > *p.step {
-			return true
-		}
-	}
-	return false
-}
-
-// Emit emits each point once.
-func (s *Set) Emit(at time.Time, emit func(point.Reading)) {
-	for i := range s.points {
-		p := &s.points[i]
-		v, q, _ := s.decode(i)
-		if q == point.Good && p.kind == point.Number {
-			p.last, p.known = v.Num, true
-		}
-		emit(point.Reading{Point: p.id, At: at, Value: v, Quality: q})
-	}
-}
-
 // Fault emits that no point was measured.
 func (s *Set) Fault(at time.Time, emit func(point.Reading)) {
+	s.looks = once
 	for i := range s.points {
+		s.points[i].known = false
 		emit(point.Reading{Point: s.points[i].id, At: at, Quality: point.Fault})
 	}
 }
 
-// decode returns what a raw value says. beyond marks a life-safety point outside
-// its range on a side where danger is.
-func (s *Set) decode(i int) (v point.Value, q point.Quality, beyond bool) {
-	p, raw := &s.points[i], &s.raws[i]
+// decode returns what the raw values of one look say of a point.
+func (s *Set) decode(raws []Raw, i int) (v point.Value, q point.Quality) {
+	p, raw := &s.points[i], &raws[i]
 	if !raw.OK || p.sentinel(raw.Code) {
-		return point.Value{}, point.Fault, false
+		return point.Value{}, point.Fault
 	}
 	q = point.Good
 	if p.status >= 0 {
-		q = s.vouched(p.status)
+		q = s.vouched(raws, p.status)
 	}
 	switch p.kind {
 	case point.Bool:
 		on, ok := p.truth(raw.Code)
 		if !ok {
-			return point.Value{}, point.Fault, false
+			return point.Value{}, point.Fault
 		}
-		return point.Truth(on != p.invert), q, false
+		return point.Truth(on != p.invert), q
 	case point.State:
 		if own := quality(p.states, raw.Code); own != point.Good {
 			q = own
 		}
-		return point.Value{Kind: point.State, Num: float64(raw.Code), Text: name(p.states, raw.Code)}, q, false
+		return point.Value{Kind: point.State, Num: float64(raw.Code), Text: name(p.states, raw.Code)}, q
 	case point.Text:
-		return point.Value{Kind: point.Text, Text: raw.Text}, q, false
+		return point.Value{Kind: point.Text, Text: raw.Text}, q
 	}
 	x := p.linear.Apply(raw.Num, raw.Places, raw.Digits)
 	if math.IsNaN(x) || math.IsInf(x, 0) {
-		return point.Value{}, point.Fault, false
+		return point.Value{}, point.Fault
 	}
 	v = point.Float(x)
-	if q != point.Good {
-		return v, q, false
+	outside := p.min != nil && x < *p.min || p.max != nil && x > *p.max
+	if q == point.Good && outside && !p.beyond(x) {
+		q = point.Implausible
 	}
-	under, over := p.min != nil && x < *p.min, p.max != nil && x > *p.max
-	switch {
-	case under && p.low, over && p.high:
-		return v, q, true
-	case under, over:
-		return v, point.Implausible, false
-	}
-	return v, q, false
+	return v, q
 }
 
 // vouched is what the State point of that index says about measurements.
-func (s *Set) vouched(i int) point.Quality {
-	raw := &s.raws[i]
+func (s *Set) vouched(raws []Raw, i int) point.Quality {
+	raw := &raws[i]
 	if !raw.OK || s.points[i].sentinel(raw.Code) {
 		return point.Fault
 	}
@@ -175,19 +146,19 @@ func (p *member) sentinel(code uint64) bool {
 }
 
 // truth tells active from inactive; ok is false for a code that is neither.
-// Where only one code is declared, the other is 0, or anything else if 0 is taken.
+// Where only one code is declared, any other is its opposite.
 func (p *member) truth(code uint64) (on, ok bool) {
 	switch {
 	case p.active == nil && p.inactive == nil:
 		return code != 0, true
-	case p.active == nil:
-		return code != *p.inactive, true
-	case code == *p.active:
+	case p.active != nil && code == *p.active:
 		return true, true
-	case p.inactive != nil:
-		return false, code == *p.inactive
+	case p.inactive != nil && code == *p.inactive:
+		return false, true
+	case p.active != nil && p.inactive != nil:
+		return false, false
 	}
-	return false, code == 0 || *p.active == 0
+	return p.active == nil, true
 }
 
 // quality is what a state says about measurements; an unknown code is a fault.
