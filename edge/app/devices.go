@@ -171,6 +171,7 @@ func Budgets(plan config.Plan, file string) []config.Problem {
 	if err != nil {
 		return []config.Problem{{File: file, Key: "devices", What: err.Error(), Hint: "the gateway will not start like this"}}
 	}
+	defer set.acceptor.Close()
 	var out []config.Problem
 	for _, b := range set.list {
 		if what, hint := b.bus.Warning(); what != "" {
