@@ -84,6 +84,75 @@ func TestVariantLeavesTheModelAsItIs(t *testing.T) {
 	}
 }
 
+const patched = `model: patched
+maker: none
+names: {zh: 变体, en: Patched}
+source: bench reading
+grade: B
+driver: modbus
+link: {baud: 9600, parity: none, stop: 1, address: 1}
+timing: {poll: 1s}
+points:
+  - {name: a, names: {zh: 甲, en: A}, role: smoke, space: holding, address: 3, active: 1, inactive: 0}
+  - {name: b, names: {zh: 乙, en: B}, role: temperature, unit: Cel, space: holding, address: 4}
+variants:
+  old:
+    names: {zh: 旧版, en: Old}
+    points:
+      a: {address: 9, active: 2, inactive: 1}
+      b: {space: input, type: f32, order: LH, scale: 0.1, min: -40, max: 85}
+`
+
+func TestVariantMovesAPoint(t *testing.T) {
+	p, err := Parse("patched.yaml", []byte(patched))
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, err := p.With("old")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, _ := old.Point("a")
+	if a.Address != 9 || *a.Active != 2 || *a.Inactive != 1 || a.Space != "holding" || a.Type != "u16" {
+		t.Errorf("a: %+v", a)
+	}
+	b, _ := old.Point("b")
+	if b.Space != "input" || b.Address != 4 || b.Type != "f32" || b.Order != "LH" || b.Scale != 0.1 || *b.Min != -40 || *b.Max != 85 {
+		t.Errorf("b: %+v", b)
+	}
+	if b, _ := p.Point("b"); b.Space != "holding" || b.Type != "u16" || b.Min != nil {
+		t.Errorf("the model's b became %+v", b)
+	}
+}
+
+func TestDeviceThatTalksUnaskedIsAsFreshAsItMayBeSilent(t *testing.T) {
+	text := `model: cards
+maker: none
+names: {zh: 读卡器, en: Reader}
+source: bench reading
+grade: B
+driver: lineframe
+link: {baud: 9600, parity: none, stop: 1}
+timing: {offline: 9m}
+frame: {start: 02, end: 0D 0A, max: 32}
+points:
+  - {name: n, names: {zh: 甲, en: A}, role: measurement, space: frame, address: 1, type: decimal, size: 3, count: 2}
+`
+	p, err := Parse("cards.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !p.Unasked() || p.Timing.Poll != 3*time.Minute || !slices.Equal(p.Frame.End, Hex{0x0D, 0x0A}) {
+		t.Errorf("%+v, frame %+v", p.Timing, p.Frame)
+	}
+	if n2, _ := p.Point("n2"); n2.Address != 4 {
+		t.Errorf("the second number of three digits stands at %d", n2.Address)
+	}
+	if _, _, has := p.Addresses(); has {
+		t.Error("it has an address")
+	}
+}
+
 // Each wrong profile beside its list of problems: all of them, each where it
 // stands. GOLDEN=update rewrites the lists; read the difference.
 func TestWrongProfilePrintsEveryProblemWithItsPosition(t *testing.T) {
@@ -141,6 +210,17 @@ func TestLoadFileReadsAProfileFromDisk(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	for _, name := range Names() {
 		data, err := shipped.ReadFile(name + ".yaml")
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	wrong, err := filepath.Glob("../testdata/profiles/wrong/*.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, file := range wrong {
+		data, err := os.ReadFile(file)
 		if err != nil {
 			f.Fatal(err)
 		}

@@ -20,6 +20,9 @@ func fakeFiles(path string) ([]byte, fs.FileMode, error) {
 	case "cards.secret":
 		return []byte("0123456789abcdef0123456789abcdef\n"), 0o600, nil
 	}
+	if filepath.Base(path) == "door.secret" {
+		return []byte("00112233445566778899AABBCCDDEEFF\n"), 0o600, nil
+	}
 	if filepath.Base(filepath.Dir(path)) == "own" {
 		data, err := os.ReadFile(filepath.Join(goldenDir, "own", filepath.Base(path)))
 		return data, 0o644, err
