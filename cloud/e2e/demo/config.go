@@ -28,6 +28,13 @@ cloud:   {broker: "mqtt://{mqtt}", secret_file: secret}
 cards:   {key_file: cards.key}
 `
 
+// tail is the site's own rule, for the meter.
+const tail = `
+rules:
+  custom:
+    - {id: feeds-grid, role: active_power, unit: kW, when: value < 0, priority: P4, title: 向电网送电, title_en: Feeds the grid, source: demo}
+`
+
 // parts are the lines of the compound.
 var parts = []part{
 	{
@@ -47,6 +54,28 @@ var parts = []part{
      points: {di1: {role: sos, place: 3/2/502, name: 502卧室紧急按钮}}}`,
 		rule: "sos", what: "SOS button, Modbus RTU on a serial line",
 	},
+	{
+		bus: `{id: pump, link: "tcp-listen://{pump}?register={packet}&baud=9600", framing: rtu}`,
+		devices: `
+  - {id: di-pump, name: 水泵房开关量模块, place: 水泵房, bus: pump, address: 1, profile: wellpro-wp8026, poll: 1s,
+     points: {di1: {role: water_leak, name: 水泵房水浸}}}
+  - {id: breaker-pump, name: 水泵断路器, place: 水泵房, bus: pump, address: 2, profile: jialan-breaker,
+     confirmed: {by: 演示, on: 2026-11-23, source: the simulated breaker}}`,
+		rule: "water-leak", what: "leak sensor, behind a DTU that dials in",
+	},
+	{
+		bus: `{id: boiler, link: "serial:{boiler}?baud=9600"}`,
+		devices: `
+  - {id: gas-boiler, name: 锅炉房四合一气体模块, place: 锅炉房, bus: boiler, profile: gas-4in1-uart,
+     points: {ch4: {role: gas}}}`,
+		rule: "co-high", what: "carbon monoxide, 4-in-1 gas module",
+	},
+	{
+		bus: `{id: power, link: "serial:{power}?baud=2400&parity=even"}`,
+		devices: `
+  - {id: meter-3-2, name: 3栋2单元总电表, place: 3/2, bus: power, meter: "000012345678", profile: dlt645-meter-1ph, poll: 2s}`,
+		rule: "feeds-grid", what: "power that flows backwards, DL/T 645 meter",
+	},
 }
 
 // config is gateway.yaml.
@@ -56,7 +85,7 @@ func config() string {
 		buses.WriteString("\n  - " + p.bus)
 		devices.WriteString(p.devices)
 	}
-	return head + "buses:" + buses.String() + "\ndevices:" + devices.String() + "\n"
+	return head + "buses:" + buses.String() + "\ndevices:" + devices.String() + tail
 }
 
 // writeConfig writes gateway.yaml and the files it names into dir.

@@ -94,9 +94,6 @@ func (p *platform) show(e event) {
 func (p *platform) summary() {
 	fmt.Println("\nAlarms that came out of the cloud:")
 	for _, part := range parts {
-		if part.rule == "" {
-			continue
-		}
 		mark := "no "
 		if p.raised[part.rule] {
 			mark = "yes"
