@@ -47,6 +47,9 @@ func Check(p *drivers.PointSpec) (errs []error) {
 	if p.Kind != point.Number && (p.Min != nil || p.Max != nil || p.MaxStep != nil) {
 		fail("min, max and max_step: only a number has them")
 	}
+	if p.Kind == point.Text && len(p.Sentinels) > 0 {
+		fail("sentinels: a text has none")
+	}
 	if p.Min != nil && p.Max != nil && *p.Min > *p.Max {
 		fail("range: min %g is above max %g", *p.Min, *p.Max)
 	}
