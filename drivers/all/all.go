@@ -7,6 +7,7 @@ import (
 	"gatehouse/drivers/dlt645"
 	"gatehouse/drivers/lineframe"
 	"gatehouse/drivers/modbus"
+	"gatehouse/drivers/osdp"
 )
 
 // Factories maps the name a profile uses to the driver.
@@ -14,4 +15,5 @@ var Factories = map[string]drivers.Factory{
 	"modbus":    modbus.New,
 	"dlt645":    dlt645.New,
 	"lineframe": lineframe.New,
+	"osdp":      osdp.New,
 }
