@@ -116,9 +116,16 @@ func (c checker) place(key string, p *Point) {
 	if p.Swap && p.Space != "holding" && p.Space != "input" {
 		c.Fail(key+".swap", "remove it", "only registers have two bytes to swap")
 	}
+	if c.way.name == "dlt645" && p.Order == "LH" {
+		c.Fail(key+".order", "remove it", "the order of bytes is the protocol's")
+	}
 	c.size(key, p)
 	end := int64(p.Address) + int64(max(p.Count, 1)*c.way.width(p)) - 1
-	if last := c.way.items.last; end > last {
+	last := c.way.items.last
+	if l, narrower := readerItems[p.Space]; c.way.name == "osdp" && narrower {
+		last = l
+	}
+	if end > last {
 		c.Fail(key+".address", fmt.Sprintf("addresses are zero-based, 0 to %d", last), "ends at %d", end)
 	}
 	if f := c.p.Frame; c.way.name == "lineframe" && f != nil && f.Size > 0 && f.Size <= maxFrame && end >= int64(f.Size) {
@@ -149,7 +156,7 @@ func (c checker) size(key string, p *Point) {
 		c.Fail(key+".size", "use 1 to 256; 0 is up to the end of the frame", "%d bytes are no value", p.Size)
 	case p.Count > 0 && p.Size == 0:
 		c.Fail(key+".size", "give it", "a row needs it")
-	case p.Type == "bcd" && p.Size > 8:
+	case p.Type == "bcd" && (p.Size > 8 || p.Size == 0 && p.Kind() != point.Text):
 		c.Fail(key+".size", "use 1 to 8", "%d bytes of digits are no number", p.Size)
 	}
 }
@@ -166,17 +173,46 @@ func (c checker) kind(key string, p *Point) {
 		c.reader(key, p, info)
 	case info.Kind == point.Text && c.way.name != "lineframe":
 		c.Fail(key+".role", "cards are read by drivers osdp and lineframe", "does not go with driver %s", c.way.name)
-	case info.Kind == point.Text && f.class != 't' && p.Type != "decimal" && p.Type != "bcd" && f.class != 'u':
-		c.Fail(key+".type", "use text, hex, decimal, bcd, u8, u16 or u32", "a %s is no credential", p.Type)
+	case info.Kind == point.Text:
+		c.credential(key, p, f)
 	case info.Kind != point.Text && p.Type == "text":
 		c.Fail(key+".type", "use decimal or hex for digits", "a text is no number")
+	case p.Type == "sbcd" && info.Kind != point.Number:
+		c.Fail(key+".type", "use bcd", "only a number has a sign")
 	case f.class == 'f' && info.Kind != point.Number:
 		c.Fail(key+".type", "use a whole number", "a %s is no contact and no state", p.Type)
 	}
 }
 
+// credential checks a card or a code that a line-frame device reads: an
+// occurrence, and a secret.
+func (c checker) credential(key string, p *Point, f form) {
+	if !c.p.Unasked() {
+		c.Fail(key+".role", "leave frame.request out, or use another role", "a card that is asked for would be read again with every answer")
+	}
+	switch {
+	case p.Role == "keypad" && p.Type != "text" && p.Type != "decimal":
+		c.Fail(key+".type", "use text or decimal", "a %s is no typed code", p.Type)
+	case f.class == 's' || f.class == 'f':
+		c.Fail(key+".type", "use text, hex, decimal, bcd, u8, u16 or u32", "a %s is no credential", p.Type)
+	}
+	if p.Bits != 0 || len(p.Sentinels) > 0 || p.StatusOf != "" {
+		c.Fail(key, "remove bits, sentinels and status_of", "a credential is read whole")
+	}
+}
+
+// readerItems is the highest number in the spaces of a door reader that have
+// not 256 of a kind: it has one cover, and up to 256 lights at each of its readers.
+var readerItems = map[string]int64{"tamper": 0, "power": 0, "secure": 0, "secure_lost": 0, "led": math.MaxUint16}
+
 // reader checks what a door reader has in each space.
 func (c checker) reader(key string, p *Point, info point.RoleInfo) {
+	if p.Bits != 0 || p.Decimals != nil || p.UnitFrom != nil || p.StatusOf != "" || p.Sentinels != nil || p.Min != nil || p.Max != nil || p.MaxStep != nil {
+		c.Fail(key, "remove bits, decimals, unit_from, status_of, sentinels, min, max and max_step", "a door reader sends no numbers")
+	}
+	if p.Order == "LH" && p.Space != "card" {
+		c.Fail(key+".order", "remove it", "only a card's number has an order")
+	}
 	switch p.Space {
 	case "card", "keypad":
 		if p.Role != point.Role(p.Space) {
@@ -205,7 +241,7 @@ func (c checker) codes(key string, p *Point) {
 		c.Fail(key+".active", "remove it: a state point names its codes under states", "only contacts are active or not")
 	case p.Active == nil:
 		c.Fail(key+".inactive", "give active too", "does not say what is active")
-	case c.way.types == nil || p.Type == "bit":
+	case p.Type == "bit":
 		c.Fail(key+".active", "use invert", "a bit has two codes")
 	case p.Inactive != nil && *p.Active == *p.Inactive:
 		c.Fail(key+".inactive", "give the two codes", "%d is both", *p.Active)
@@ -244,7 +280,14 @@ func fits(code uint64, kind string, picked uint64) bool {
 // number checks what turns raw bits into a value.
 func (c checker) number(key string, p *Point) {
 	f := forms[p.Type]
-	if width := 8 * f.size; p.Bits != 0 && p.Type != "" && (f.class != 'u' || width < 64 && p.Bits>>width != 0) {
+	width, unsigned := 8*f.size, f.class == 'u'
+	if p.Type == "bcd" || p.Type == "sbcd" || p.Type == "hex" {
+		width, unsigned = 8*p.Size, true // of its digits as they are sent
+		if p.Type == "hex" {
+			width = 4 * p.Size
+		}
+	}
+	if p.Bits != 0 && p.Type != "" && (!unsigned || width < 64 && p.Bits>>width != 0) {
 		c.Fail(key+".bits", "pick bits of an unsigned type that is wide enough", "%#x does not fit %s", p.Bits, p.Type)
 	}
 	if f.class == 'f' && len(p.Sentinels) > 0 {
@@ -252,6 +295,9 @@ func (c checker) number(key string, p *Point) {
 	}
 	if p.Min != nil && p.Max != nil && *p.Min > *p.Max {
 		c.Fail(key+".min", "swap them", "min is above max")
+	}
+	if p.MaxStep != nil && c.p.Unasked() {
+		c.Fail(key+".max_step", "remove it", "a device that talks unasked cannot be asked again")
 	}
 	if p.MaxStep != nil && (*p.MaxStep <= 0 || p.Kind() != point.Number) {
 		c.Fail(key+".max_step", "give a positive step of a number, or remove it", "%v is no step", *p.MaxStep)
@@ -302,6 +348,7 @@ func (c checker) write(key string, p *Point) {
 		if uint32(w.Address) != p.Address || w.PulseAddress != nil && uint32(*w.PulseAddress) != p.Address {
 			c.Fail(key+".address", "write the point's own address", "a door reader's %s is commanded where it stands", p.Space)
 		}
+		c.told(key, p)
 	case p.Space == "":
 	case p.Space != "coil" && p.Space != "holding":
 		c.Fail(key, "outputs are coils or holding registers", "nothing can be written to a %s", p.Space)
@@ -324,5 +371,35 @@ func (c checker) write(key string, p *Point) {
 	}
 	if (w.PulseAddress != nil) != (w.PulseMax > 0) || w.PulseMax%pulseStep != 0 {
 		c.Fail(key+".pulse_max", "give pulse_address and pulse_max together, in steps of 100ms", "does not describe a pulse")
+	}
+}
+
+// The most that a door reader takes, OSDP v2.2: colours of a light, tones, and
+// times of one or two bytes in steps of 100 ms.
+const (
+	lastColour   = 7
+	lastTone     = math.MaxUint8
+	longestTimer = math.MaxUint16 * pulseStep
+	longestBuzz  = math.MaxUint8 * pulseStep
+)
+
+// told checks what is written to an output of a door reader.
+func (c checker) told(key string, p *Point) {
+	w, highest, longest := p.Write, uint16(lastColour), longestTimer
+	switch p.Space {
+	case "output":
+		if w.On != nil || w.Off != nil {
+			c.Fail(key+".on", "remove on and off; use invert", "an output has codes of its own")
+		}
+	case "buzzer":
+		highest, longest = lastTone, longestBuzz
+	}
+	for _, v := range []*uint16{w.On, w.Off} {
+		if v != nil && *v > highest {
+			c.Fail(key+".on", fmt.Sprintf("use 0 to %d", highest), "%d is not known to a %s", *v, p.Space)
+		}
+	}
+	if w.PulseMax > longest {
+		c.Fail(key+".pulse_max", fmt.Sprintf("use %v or less", longest), "%v is too long", w.PulseMax)
 	}
 }

@@ -11,6 +11,9 @@ import (
 // anyMeter asks the only DL/T 645 meter of a line, whatever its address.
 const anyMeter = "any"
 
+// everyMeter is the address of a broadcast, which none answers, DL/T 645-2007, 5.2.3.
+const everyMeter = "999999999999"
+
 // span is the addresses one device takes on its bus.
 type span struct {
 	first, last int
@@ -124,7 +127,7 @@ func (l *loader) meter(key string, d *Device, p profiles.Profile, on *line) {
 	if !l.required(key, d.Meter, "give the 12 digits on the meter, in quotes, or any if it is alone on its line") || d.Meter == anyMeter {
 		return
 	}
-	if len(d.Meter) != 12 || strings.Trim(d.Meter, "0123456789") != "" {
+	if len(d.Meter) != 12 || strings.Trim(d.Meter, "0123456789") != "" || d.Meter == everyMeter {
 		l.Fail(key, "give the 12 digits on the meter, zeros in front too", "%q is no meter address", d.Meter)
 		return
 	}
