@@ -37,7 +37,7 @@ func limitMemory() {
 		debug.SetMemoryLimit(defaultMemoryLimit)
 	}
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(20)
+		debug.SetGCPercent(10)
 	}
 }
 
@@ -189,13 +189,17 @@ func inputs(plan config.Plan) []*rule.PointInfo {
 }
 
 // shareIDs gives the drivers the catalogue's text of every id in place of their
-// own: so each stands in memory once.
+// own: so each stands in memory once, and nothing small is left of the
+// configuration to keep the pages it was read into.
 func shareIDs(plan config.Plan, points *point.Index) {
 	for _, b := range plan.Buses {
-		for _, d := range b.Devices {
-			for i := range d.Spec.Points {
-				if slot, ok := points.Slot(d.Spec.Points[i].ID); ok {
-					d.Spec.Points[i].ID = points.ID(slot)
+		for i := range b.Devices {
+			spec := &b.Devices[i].Spec
+			for j := range spec.Points {
+				p := &spec.Points[j]
+				if slot, ok := points.Slot(p.ID); ok {
+					p.ID = points.ID(slot)
+					spec.Device = p.ID.Device()
 				}
 			}
 		}
