@@ -191,10 +191,6 @@ func (b *bench) pollDaemon(ctx context.Context, resp *responder, broker *broker,
 	if err := sleep(ctx, b.size.Warmup, g.proc); err != nil {
 		return usage{}, err
 	}
-	allocs, err := b.allocations(g)
-	if err != nil {
-		return usage{}, err
-	}
 	from := resp.counts()
 	_, bytes := sub.traffic()
 	u, err := b.window(ctx, resp, g.proc, l.Period, b.size.Window)
@@ -204,11 +200,6 @@ func (b *bench) pollDaemon(ctx context.Context, resp *responder, broker *broker,
 	upTo := resp.counts()
 	_, now := sub.traffic()
 	u.bytes = now - bytes
-	made, err := allocs()
-	if err != nil {
-		return usage{}, err
-	}
-	u.allocs = made / float64(u.polls)
 	// What was polled last is still on its way: after a flush it may wait as
 	// long again for its commit.
 	_ = until(ctx, 2*telemetryFlush+5*time.Second, "the last values", func() bool { return sub.missing(from, upTo) == 0 }, g.proc)
@@ -216,29 +207,34 @@ func (b *bench) pollDaemon(ctx context.Context, resp *responder, broker *broker,
 	if n := sub.alien(); n > 0 {
 		return usage{}, fmt.Errorf("%d values arrived that no device has shown, or twice", n)
 	}
+	if u.allocs, err = b.allocations(ctx, resp, g); err != nil {
+		return usage{}, err
+	}
 	return u, sub.err()
 }
 
-// allocations asks the daemon what it has allocated, and returns how to ask for
-// what came since. What the asking itself takes is found by asking twice more,
-// and left out.
-func (b *bench) allocations(g *gateway) (since func() (float64, error), err error) {
-	if _, err := g.mallocs(); err != nil { // the first needs more than all later ones
-		return nil, err
-	}
-	begun, err := g.mallocs()
-	if err != nil {
-		return nil, err
-	}
-	return func() (float64, error) {
-		var at [3]float64
-		for i := range at {
-			if at[i], err = g.mallocs(); err != nil {
-				return 0, err
-			}
+// allocations asks the daemon how many objects it allocates for each poll. What
+// the asking itself takes is found by asking several times in a row, and left
+// out; it also takes memory, so this comes after everything else is measured.
+func (b *bench) allocations(ctx context.Context, resp *responder, g *gateway) (float64, error) {
+	asked := make([]float64, 8)
+	for i := range asked {
+		var err error
+		if asked[i], err = g.mallocs(); err != nil {
+			return 0, err
 		}
-		return max(at[0]-begun-min(at[1]-at[0], at[2]-at[1]), 0), nil
-	}, nil
+	}
+	var costs []float64
+	for i := 3; i < len(asked); i++ { // the first need more than all later ones
+		costs = append(costs, asked[i]-asked[i-1])
+	}
+	begun, polls := asked[len(asked)-1], resp.polls.Load()
+	if err := sleep(ctx, b.size.Window/2, g.proc); err != nil {
+		return 0, err
+	}
+	polls = resp.polls.Load() - polls
+	end, err := g.mallocs()
+	return max(end-begun-median(costs), 0) / float64(polls), err
 }
 
 // pollReference measures the reference in the same way.
