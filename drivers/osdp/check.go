@@ -65,6 +65,9 @@ func check(spec drivers.Spec, deps drivers.Deps) error {
 			fail("point %s: %w", p.ID, err)
 		}
 	}
+	if every := fastest(spec); every > slowest {
+		fail("a poll every %v: a reader that is not spoken to for %v ends its session; poll at least every %v", every, silence, slowest)
+	}
 	for i, err := range errs {
 		errs[i] = fmt.Errorf("osdp device %s: %w", spec.Device, err)
 	}
@@ -172,6 +175,20 @@ func period(spec drivers.Spec, p *drivers.PointSpec) time.Duration {
 	return spec.Every
 }
 
+// slowest leaves room for a lost reply within the silence that ends a session.
+const slowest = silence / 2
+
+// fastest is the period of the device: the shortest of its points'.
+func fastest(spec drivers.Spec) (every time.Duration) {
+	for i := range spec.Points {
+		p := &spec.Points[i]
+		if e := period(spec, p); p.Write == nil && (every == 0 || e < every) {
+			every = e
+		}
+	}
+	return every
+}
+
 // Sizes of a poll and of a common reply, in a session.
 const (
 	pollBytes  = 14
@@ -181,7 +198,7 @@ const (
 // plan sorts the points. The spec was checked.
 func (d *Driver) plan(spec drivers.Spec) {
 	d.outputs = make(map[point.ID]*output)
-	job := drivers.Job{TxBytes: pollBytes, RxBytes: replyBytes}
+	job := drivers.Job{Every: fastest(spec), TxBytes: pollBytes, RxBytes: replyBytes}
 	for i := range spec.Points {
 		p := &spec.Points[i]
 		if p.Write != nil {
@@ -190,9 +207,6 @@ func (d *Driver) plan(spec drivers.Spec) {
 		}
 		job.Points = append(job.Points, p.ID)
 		job.Critical = job.Critical || p.Critical
-		if every := period(spec, p); job.Every == 0 || every < job.Every {
-			job.Every = every
-		}
 		number := byte(p.At.Address)
 		l := level{id: p.ID, number: int(p.At.Address), active: p.Active, inactive: p.Inactive, invert: p.Invert}
 		switch p.At.Space {

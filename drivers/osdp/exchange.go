@@ -250,6 +250,10 @@ func (d *Driver) nak(now time.Time, c command, payload []byte) error {
 		d.begin(now, osdp.ReplyNAK, nil)
 		return nil
 	case phaseChallenge, phaseCrypt:
+		if !d.session.fresh {
+			d.restart() // some begin a session at sequence number 0 only
+			return nil
+		}
 		d.failHandshake(now, reason)
 		return nil
 	}

@@ -1,8 +1,12 @@
 package osdp
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -159,6 +163,51 @@ func TestAReaderThatKnowsChecksumsOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.wantState(Secure)
+}
+
+func TestACommandThatTheLineSpoiltIsSentAgain(t *testing.T) {
+	g := secureRig(t)
+	n := len(g.reader.commands)
+	g.present(26, 0xBD, 0x88, 0xEB, 0x80)
+	g.reader.garbled = 2
+	for range 2 {
+		if err := g.run(1); !errors.Is(err, drivers.ErrBusy) {
+			t.Fatal(err)
+		}
+	}
+	g.run(3)
+	g.wantEvents("h10301:123:4567")
+	if slices.Contains(g.reader.commands[n:], osdp.CmdChlng) {
+		t.Error("it cost the session")
+	}
+	g.reader.garbled = 5 // a reader that understands nothing is started anew
+	g.run(30)
+	g.wantState(Secure)
+}
+
+func TestNoNumberIsInALogOrAnError(t *testing.T) {
+	var log bytes.Buffer
+	g := secureRig(t)
+	g.driver.log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug,
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		}}))
+	for _, wrong := range [][]byte{{0x3D, 0x88, 0xEB, 0x80}, {0x3D, 0x88}} {
+		g.present(26, wrong...)
+		g.clock = g.clock.Add(quietLog)
+		g.run(20)
+	}
+	if !strings.Contains(log.String(), "parity") {
+		t.Errorf("a card that was not taken is not logged: %s", &log)
+	}
+	for _, secret := range []string{"3d88", "3D88", "61 136", "123", "4567"} {
+		if strings.Contains(log.String(), secret) {
+			t.Errorf("the log shows %s: %s", secret, &log)
+		}
+	}
 }
 
 func TestARefusalInASessionStartsItAnew(t *testing.T) {

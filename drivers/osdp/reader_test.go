@@ -29,6 +29,7 @@ type reader struct {
 	deaf     bool                             // it hears nothing
 	mute     bool                             // it hears, and its reply is lost
 	busy     int                              // so many commands are put off
+	garbled  int                              // so many commands come damaged, and it says so
 	nak      map[byte]byte                    // command to reason
 	downcast bool                             // it answers in clear text inside a session
 	change   func(code byte, b []byte) []byte // changes what travels to the panel
@@ -76,6 +77,10 @@ func (r *reader) answer(f *osdp.Frame) []byte {
 	switch {
 	case r.sumsOnly && f.CRC():
 		return r.say(f, osdp.ReplyNAK, byte(osdp.NAKCheck))
+	case r.garbled > 0:
+		r.garbled--
+		r.out = osdp.Append(r.out[:0], &osdp.Frame{Address: r.address, Reply: true, Control: f.Control, Code: osdp.ReplyNAK, Payload: []byte{1}})
+		return r.out
 	case r.busy > 0:
 		r.busy--
 		r.out = osdp.Append(r.out[:0], &osdp.Frame{Address: r.address, Reply: true, Control: osdp.Control(0, f.CRC()), Code: osdp.ReplyBusy})

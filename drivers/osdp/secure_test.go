@@ -187,7 +187,7 @@ func TestClearTextAfterASecureSessionIsAnAlarm(t *testing.T) {
 			g.wantEvents()
 			challenges := bytes.Count(g.reader.commands, []byte{osdp.CmdChlng})
 			g.run(int(time.Hour / g.spec.Every))
-			if n := bytes.Count(g.reader.commands, []byte{osdp.CmdChlng}) - challenges; n > 15 {
+			if n := bytes.Count(g.reader.commands, []byte{osdp.CmdChlng}) - challenges; n > 30 {
 				t.Errorf("%d challenges in an hour", n)
 			}
 			g.wantEvents()

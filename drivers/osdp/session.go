@@ -21,6 +21,7 @@ type session struct {
 	bad       int  // replies in a row that did not authenticate
 	installed bool // there is a key
 	noOwn     bool // the reader holds none of the own keys: the default key is next
+	fresh     bool // the reader was started anew for this try
 
 	delay time.Duration // before the next try; 0: none has failed
 	retry time.Time
@@ -31,6 +32,7 @@ func (s *session) end() {
 	if s.channel != nil {
 		s.channel.Wipe()
 	}
+	clear(s.key) // a copy
 	s.channel, s.up, s.key, s.bad = nil, false, nil, 0
 }
 
@@ -44,7 +46,10 @@ func (d *Driver) begin(now time.Time, code byte, payload []byte) {
 	if level, _, ok := osdp.Capability(payload, osdp.CapSecurity); code == osdp.ReplyPDCAP && !d.session.installed {
 		aes = ok && level&1 != 0
 	}
-	d.session.noOwn = false
+	d.session.noOwn, d.session.fresh = false, true
+	if soon := now.Add(firstRetry); d.session.retry.After(soon) {
+		d.session.retry = soon // it may be another reader, or the right one again
+	}
 	d.phase = phaseOnline
 	if aes && d.wantsSession(now) {
 		d.phase = phaseChallenge
@@ -142,7 +147,7 @@ func (d *Driver) accepted(now time.Time, f *osdp.Frame) {
 		d.failHandshake(now, errors.New("it does not accept the panel"))
 		return
 	}
-	s.up, s.since, s.bad = true, now, 0
+	s.up, s.since, s.bad, s.fresh = true, now, 0, false
 	d.phase = phaseOnline
 	d.lstat, d.istat = time.Time{}, time.Time{}
 	if s.kind == osdp.KeyDefault {
@@ -194,7 +199,7 @@ func (d *Driver) loseSession(now time.Time, reason error) {
 func (d *Driver) fallBack(now time.Time, reason error) {
 	s := &d.session
 	s.end()
-	s.noOwn = false
+	s.noOwn, s.fresh = false, false
 	d.pending, d.phase = command{}, phaseOnline
 	d.points.forgetCodes()
 	s.delay = min(max(2*s.delay, firstRetry), lastRetry)

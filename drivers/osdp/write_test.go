@@ -177,6 +177,11 @@ func TestEveryFaultOfASpecIsReportedAtOnce(t *testing.T) {
 	if _, err := New(doorSpec(), drivers.Deps{Card: hash}); err == nil {
 		t.Error("a driver without a link")
 	}
+	rare := doorSpec()
+	rare.Every = 5 * time.Second
+	if _, err := New(rare, drivers.Deps{Link: &drivertest.Script{}, Card: hash}); err == nil || !strings.Contains(err.Error(), "a poll every 5s") {
+		t.Errorf("a period that ends every session: %v", err)
+	}
 	if _, err := New(drivers.Spec{Device: "d"}, drivers.Deps{Link: &drivertest.Script{}}); err == nil {
 		t.Error("a driver without points")
 	}
