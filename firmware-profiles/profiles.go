@@ -2,10 +2,11 @@
 // per model, linked into the binary.
 //
 // It guarantees: a Profile that Load or Parse returns without error is
-// complete and consistent, and every role and unit in it is on the published
-// lists; every fault of a file is reported at once, as file:line:col, the key,
-// what is wrong and what to do. Nothing is shipped here that has no source:
-// each file names its own and how far it carries.
+// complete and consistent, but for the places that a profile with confirm leaves
+// to the site (Point.Open, Profile.Place), and every role and unit in it is on
+// the published lists; every fault of a file is reported at once, as
+// file:line:col, the key, what is wrong and what to do. Nothing is shipped here
+// that has no source: each file names its own and how far it carries.
 package profiles
 
 import (

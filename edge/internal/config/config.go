@@ -3,8 +3,9 @@
 // It guarantees: an unknown key, a missing value, a unit, role, profile or
 // rule that does not exist is an error with file:line:col, the key, what is
 // wrong and what to do; all errors are reported at once; a Plan returned
-// without error has every default filled in and every reference resolved. It
-// opens no device, no socket and no store.
+// without error has every default filled in and every reference resolved, but
+// for the pace of a line, which the bus knows. It opens no device, no socket and
+// no store; of ports it asks the system the names.
 package config
 
 import (
@@ -108,7 +109,7 @@ type Cloud struct {
 // Bus is one physical link.
 type Bus struct {
 	ID      string          `yaml:"id"`
-	Link    string          `yaml:"link"` // serial:PATH?baud=9600&parity=none&stop=1, tcp://HOST:PORT
+	Link    string          `yaml:"link"` // serial:PATH?baud=9600&parity=none&stop=1, tcp://HOST:PORT, tcp-listen://:PORT?register=HEX
 	Framing drivers.Framing `yaml:"framing"`
 	Timeout time.Duration   `yaml:"timeout"` // reply deadline; default (also 0s) by link and speed
 	Gap     time.Duration   `yaml:"gap"`     // silence between frames; default (also 0s) 3.5 characters of a serial line
