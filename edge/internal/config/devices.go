@@ -141,7 +141,7 @@ func (l *loader) device(key string, d *Device, p profiles.Profile, b Bus) Device
 		target.Meter = d.Meter
 	}
 	spec := Compile(p, target, overrides)
-	if d.Poll > slowestSafety && slices.ContainsFunc(spec.Points, func(p drivers.PointSpec) bool { return p.Critical }) {
+	if d.Poll > slowestSafety && !p.Unasked() && slices.ContainsFunc(spec.Points, func(p drivers.PointSpec) bool { return p.Critical }) {
 		l.warn(key+".poll", fmt.Sprintf("use %v or less", slowestSafety), "an alarm of this device may be %v late", d.Poll)
 	}
 	for i, ps := range spec.Points {

@@ -58,3 +58,31 @@ func TestAFaultOfASitesProfileIsReportedInItsFile(t *testing.T) {
 		t.Errorf("err = %v, want a problem of devices[0].profile with a hint", err)
 	}
 }
+
+// A device that talks unasked tells an alarm when it happens: how seldom it
+// must speak says nothing of how late an alarm is.
+func TestUnaskedSafetyIsNotCalledSlow(t *testing.T) {
+	const profile = `model: leak
+maker: none
+names: {zh: 报警器, en: Alarm}
+source: bench reading
+grade: B
+driver: lineframe
+link: {baud: 9600, parity: none, stop: 1}
+timing: {offline: 10m}
+frame: {start: AA, size: 4, check: {kind: sum8, from: 0, until: -1, at: -1}}
+points:
+  - {name: gas, names: {zh: 燃气, en: Gas}, role: gas_alarm, space: frame, address: 1, type: u8, active: 2, inactive: 1}
+`
+	text := strings.NewReplacer("framing: tcp", "framing: rtu", ", address: 1", "").Replace(fmt.Sprintf(siteConfig, "own/leak.yaml"))
+	plan, err := Parse("gateway.yaml", []byte(text), reading("own/leak.yaml", profile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(plan.Warnings) != 0 {
+		t.Errorf("warnings %v", plan.Warnings)
+	}
+	if d := plan.Buses[0].Devices[0]; d.Offline != 10*time.Minute || !d.Spec.Points[0].Critical {
+		t.Errorf("%+v", d)
+	}
+}
