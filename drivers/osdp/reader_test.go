@@ -31,6 +31,9 @@ type reader struct {
 	busy     int                              // so many commands are put off
 	garbled  int                              // so many commands come damaged, and it says so
 	nak      map[byte]byte                    // command to reason
+	instead  map[byte][]byte                  // command to what it says in place of the right answer: code and payload
+	strict   bool                             // it begins a session only when it was itself begun anew
+	begun    bool                             // there has been a session since
 	downcast bool                             // it answers in clear text inside a session
 	change   func(code byte, b []byte) []byte // changes what travels to the panel
 
@@ -48,7 +51,7 @@ type reader struct {
 }
 
 func newReader(key []byte) *reader {
-	return &reader{key: key, inputs: []byte{0, 1}, last: 0xFF, nak: make(map[byte]byte)}
+	return &reader{key: key, inputs: []byte{0, 1}, last: 0xFF, nak: make(map[byte]byte), instead: make(map[byte][]byte)}
 }
 
 // reboot is a power cut.
@@ -86,7 +89,7 @@ func (r *reader) answer(f *osdp.Frame) []byte {
 		r.out = osdp.Append(r.out[:0], &osdp.Frame{Address: r.address, Reply: true, Control: osdp.Control(0, f.CRC()), Code: osdp.ReplyBusy})
 		return r.out
 	case seq == 0:
-		r.up = false
+		r.up, r.begun = false, false
 	case seq == r.last && len(r.reply) > 0:
 		return r.reply
 	case r.last == 0xFF || seq != r.last%3+1:
@@ -117,6 +120,9 @@ func (r *reader) obey(f *osdp.Frame) []byte {
 		return r.say(f, osdp.ReplyNAK, reason)
 	}
 	r.commands = append(r.commands, f.Code)
+	if e := r.instead[f.Code]; e != nil {
+		return r.say(f, e[0], e[1:]...)
+	}
 	switch f.Code {
 	case osdp.CmdPoll:
 		if len(r.events) > 0 {
@@ -158,6 +164,9 @@ func (r *reader) obey(f *osdp.Frame) []byte {
 
 func (r *reader) challenge(f *osdp.Frame) []byte {
 	r.up = false
+	if r.strict && r.begun {
+		return r.say(f, osdp.ReplyNAK, byte(osdp.NAKCondition))
+	}
 	if r.noAES || len(f.Block) != 2 || f.Block[0] != osdp.BlockChlng {
 		return r.say(f, osdp.ReplyNAK, byte(osdp.NAKUnsupported))
 	}
@@ -188,7 +197,7 @@ func (r *reader) prove(f *osdp.Frame) []byte {
 		return r.say(f, osdp.ReplyNAK, byte(osdp.NAKCondition))
 	}
 	first := r.channel.Begin(want)
-	r.up = true
+	r.up, r.begun = true, true
 	if f.Block[1] == osdp.KeyDefault {
 		r.defaults++
 	}

@@ -2,6 +2,7 @@ package osdp
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -104,6 +105,103 @@ func TestTheDefaultKeyHasOneSessionInAnOrder(t *testing.T) {
 	g.present(26, 0xBD, 0x88, 0xEB, 0x80)
 	g.run(2)
 	g.wantEvents()
+}
+
+func TestNoCardIsBelievedInASessionByTheDefaultKey(t *testing.T) {
+	r := newReader(nil)
+	r.setup = true
+	r.instead[osdp.CmdKeySet] = []byte{osdp.ReplyRaw, 0, 1, 26, 0, 0xBD, 0x88, 0xEB, 0x80}
+	g := newRig(t, r, &vault{}, nil)
+	g.driver.Command(t.Context(), "install")
+	g.run(400)
+	g.wantEvents()
+	if !bytes.Contains(r.commands, []byte{osdp.CmdKeySet}) || r.defaults != 1 {
+		t.Errorf("%d sessions by the default key", r.defaults)
+	}
+	g.wantState(Fallback) // whether it took the key nobody knows: a new order decides
+	clear(r.instead)
+	g.driver.Command(t.Context(), "install")
+	g.run(20)
+	g.wantState(Secure)
+}
+
+func TestASessionByTheDefaultKeyEndsWithTheWindow(t *testing.T) {
+	r := newReader(nil)
+	r.setup, r.deaf = true, true
+	g := newRig(t, r, &vault{}, nil)
+	g.driver.Command(t.Context(), "install")
+	g.clock = g.clock.Add(installWindow - 2*time.Second)
+	r.deaf = false
+	for n := 0; !r.up && n < 8; n++ {
+		g.run(1)
+	}
+	if !g.driver.session.byDefault() {
+		t.Fatal("no session by the default key")
+	}
+	g.clock = g.clock.Add(2 * time.Second)
+	g.run(8)
+	if g.driver.session.up || bytes.Contains(r.commands, []byte{osdp.CmdKeySet}) {
+		t.Error("it outlives the window")
+	}
+	g.wantState(NotInstalled)
+}
+
+func TestAReaderThatBeginsSessionsOnlyWhenBegunAnew(t *testing.T) {
+	r := newReader(nil)
+	r.setup, r.strict = true, true
+	g := newRig(t, r, &vault{}, nil)
+	g.run(10)
+	g.driver.Command(t.Context(), "install")
+	for range 20 {
+		g.run(1)
+		if g.state() == Fallback {
+			t.Fatal("it is taken for an attack")
+		}
+	}
+	g.wantState(Secure)
+}
+
+func TestTheRightReaderIsSecureAgainSoonAfterALongAttack(t *testing.T) {
+	g := secureRig(t)
+	g.reader.reboot()
+	g.reader.key = []byte("################")
+	g.run(int(time.Hour / g.spec.Every))
+	g.wantState(Fallback)
+	g.reader.key = ownKey()
+	g.reader.reboot() // too short to be noticed but by its sequence number
+	g.run(int(firstRetry/g.spec.Every) + 10)
+	g.wantState(Secure)
+}
+
+// keeper is a link that remembers the last reply.
+type keeper struct {
+	drivers.Link
+	last []byte
+}
+
+func (k *keeper) Exchange(ctx context.Context, tx []byte, f drivers.Framer) ([]byte, error) {
+	rx, err := k.Link.Exchange(ctx, tx, f)
+	k.last = rx
+	return rx, err
+}
+
+func TestACardIsOverwrittenWhereItWasReceived(t *testing.T) {
+	for _, key := range [][]byte{nil, ownKey()} {
+		v := &vault{}
+		if key != nil {
+			v.keys = [][]byte{key}
+		}
+		g := newRig(t, newReader(key), v, func(s *drivers.Spec) { s.AllowClear = true })
+		k := &keeper{Link: g.driver.link}
+		g.driver.link = k
+		g.run(12)
+		g.present(26, 0xBD, 0x88, 0xEB, 0x80)
+		g.run(1)
+		g.wantEvents("h10301:123:4567")
+		if bytes.Contains(k.last, []byte{0xBD, 0x88, 0xEB}) {
+			t.Errorf("the card stands in the link's buffer: % X", k.last)
+		}
+	}
 }
 
 func TestAKeyThatCannotBeStoredIsNotSent(t *testing.T) {
