@@ -23,8 +23,12 @@ var (
 const (
 	shortestPoll = 10 * time.Millisecond
 	pulseStep    = 100 * time.Millisecond // in which modules time a pulse
-	longestPause = 10 * time.Second       // within a command, and after a wake-up
 	longestWake  = 64                     // bytes
+
+	// A line is not polled during a command: one pause must not look like a hung
+	// bus, and all together must not make a device look lost.
+	longestPause  = 4 * time.Second
+	longestPauses = 10 * time.Second
 )
 
 // checker adds to a Doc what is wrong in meaning.
@@ -254,7 +258,9 @@ func (c checker) commands() {
 		if len(cmd.Steps) == 0 {
 			c.Fail(key+".steps", "list what is written: [{space: holding, address: …, value: …}]", "is missing")
 		}
+		var pauses time.Duration
 		for i, s := range cmd.Steps {
+			pauses += max(s.Pause, 0)
 			at := fmt.Sprintf("%s.steps[%d]", key, i)
 			oneOf(c, at+".space", s.Space, []string{"coil", "holding"})
 			for _, part := range []string{".address", ".value"} {
@@ -265,6 +271,9 @@ func (c checker) commands() {
 			if s.Pause < 0 || s.Pause > longestPause {
 				c.Fail(at+".pause", fmt.Sprintf("use 0s to %v", longestPause), "%v is out of range", s.Pause)
 			}
+		}
+		if pauses > longestPauses {
+			c.Fail(key+".steps", fmt.Sprintf("use %v or less in all", longestPauses), "the line is not polled for %v", pauses)
 		}
 	}
 }
