@@ -162,6 +162,11 @@ func (c *checker) devices(sc *Scenario, listeners map[string]bool) map[string]de
 		lines[p.listener] = s
 		out[p.name] = p.device
 	}
+	for i, l := range sc.Listeners {
+		if l.TCP != nil && l.Framing != "rtu" && lines[l.Name] == nil && l.Server != (Server{}) {
+			c.fail(fmt.Sprintf("$.listeners[%d].server", i), "server: Modbus TCP needs none; give framing: rtu for units behind a serial server")
+		}
+	}
 	return out
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -265,6 +266,63 @@ func TestTheScenarioReachesTheWire(t *testing.T) {
 		now, _ := s.Get("meters/1", Input, 0, 2)
 		return !slices.Equal(first, now)
 	})
+}
+
+func TestEveryKindOfLineAndStepOfAScenario(t *testing.T) {
+	front, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer front.Close()
+	s := start(t, Options{Scenario: load(t, "lines.yaml"), Speed: 20, Dial: map[string]string{"pump": front.Addr().String()}})
+	conn, err := front.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	packet := make([]byte, 5)
+	if _, err := io.ReadFull(conn, packet); err != nil || string(packet) != "DTU-1" {
+		t.Errorf("registration %q, %v", packet, err)
+	}
+	gate, err := os.Open(s.PTYPath("gate"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer gate.Close()
+	text := make([]byte, 12)
+	if _, err := io.ReadFull(gate, text); err != nil || string(text) != "0001234567\r\n" {
+		t.Errorf("text %q, %v", text, err)
+	}
+	door, err := s.Reader("door/1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "two cards and keys", func() bool { return door.Waiting() == 3 })
+	locked, err := s.Reader("door/0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the housing opened and closed", func() bool { return locked.Waiting() == 4 })
+	meter, err := s.Meter("power/000000000001")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gas, err := s.GasModule("gas")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v, err := meter.Get("voltage_a"); err != nil || v != 220.5 {
+		t.Errorf("voltage %g, %v", v, err)
+	}
+	if v, err := gas.Get("co"); err != nil || v != 200 {
+		t.Errorf("co %g, %v", v, err)
+	}
+	if _, err := s.Reader("gas"); !errors.Is(err, ErrUnknownUnit) {
+		t.Errorf("a gas module as a reader: %v", err)
+	}
+	if l, err := s.Line("pump"); err != nil || l.Dialled() != 1 {
+		t.Errorf("the DTU: %v", err)
+	}
 }
 
 func TestALinkToThePTYComesAndGoesAndReplacesOnlyALink(t *testing.T) {
