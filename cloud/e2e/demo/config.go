@@ -64,6 +64,12 @@ var parts = []part{
 		rule: "water-leak", what: "leak sensor, behind a DTU that dials in",
 	},
 	{
+		bus: `{id: door, link: "serial:{door}?baud=9600"}`,
+		devices: `
+  - {id: door-gate, name: 南门门禁, place: 南门, bus: door, address: 0, profile: osdp-reader, key_file: door.key}`,
+		rule: "tamper", what: "door reader that is opened, OSDP secure channel",
+	},
+	{
 		bus: `{id: boiler, link: "serial:{boiler}?baud=9600"}`,
 		devices: `
   - {id: gas-boiler, name: 锅炉房四合一气体模块, place: 锅炉房, bus: boiler, profile: gas-4in1-uart,
