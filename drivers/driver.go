@@ -239,7 +239,7 @@ type PointSpec struct {
 // counts, is the protocol's: Modbus has coil, discrete, holding and input;
 // DL/T 645 has di, with the data id as the address; a line frame has frame, with
 // the offset of the first byte; OSDP has card, keypad, tamper, power, secure,
-// input, output, led and buzzer.
+// secure_lost, input, output, led (the reader in the high byte) and buzzer.
 type Item struct {
 	Space    string
 	Address  uint32 // zero-based
