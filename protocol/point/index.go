@@ -30,7 +30,7 @@ func NewIndex(ids []ID) (*Index, error) {
 	for _, id := range ids {
 		length += len(id)
 	}
-	if length > math.MaxUint32 {
+	if uint64(length) > math.MaxUint32 {
 		return nil, errors.New("point ids of more than 4 GiB")
 	}
 	text := make([]byte, 0, length)
