@@ -30,11 +30,11 @@ func (b *Bus) poll(ctx context.Context, j *job, start time.Time) {
 	b.polled(dev, now.Sub(start))
 	switch {
 	case err == nil:
-		dev.refusing = false
+		j.refused = false
 		b.succeeded(j, now)
 		return
 	case errors.Is(err, drivers.ErrRefused):
-		b.refused(dev, err)
+		b.refused(j, err)
 		b.succeeded(j, now)
 	case errors.Is(err, drivers.ErrBusy):
 		b.busy(j, now)
@@ -86,11 +86,11 @@ func (b *Bus) probe(ctx context.Context, dev *device, start time.Time) {
 }
 
 // refused says once that a device does not give what its profile asks for.
-func (b *Bus) refused(dev *device, err error) {
-	if dev.refusing {
+func (b *Bus) refused(j *job, err error) {
+	if j.refused {
 		return
 	}
-	dev.refusing = true
-	b.opts.Log.Warn("device refuses a request", "device", dev.id, "err", err,
+	j.refused = true
+	b.opts.Log.Warn("device refuses a request", "device", j.dev.id, "err", err,
 		"hint", "check that its profile and firmware variant fit the model")
 }

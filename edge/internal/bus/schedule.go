@@ -19,7 +19,6 @@ type device struct {
 	slowest  time.Duration // reply so far
 	up       bool
 	demoted  bool
-	refusing bool
 	since    time.Time // of demotion
 	answered time.Time // last
 	// notBefore keeps the bus from asking again while a late reply to an
@@ -37,6 +36,7 @@ type job struct {
 
 	due      time.Time
 	attempts int       // failed ones in this slot
+	refused  bool      // by the device, the last time
 	hurried  bool      // this slot had a short try, and it found nothing
 	failedAt time.Time // when a slot last went by without an answer; zero after one
 }
