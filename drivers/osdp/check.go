@@ -17,7 +17,7 @@ const (
 	longestBuzz = 255 * timerStep
 )
 
-// kinds is what stands in each space, and how many of it there can be. Spaces of
+// spaces says what stands in each space, and how many of it there can be. Spaces of
 // outputs are written, all others read.
 var spaces = map[string]struct {
 	kind   point.Kind

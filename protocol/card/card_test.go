@@ -51,9 +51,9 @@ func TestEachFormatHasOneForm(t *testing.T) {
 		{"32", fmt.Sprintf("%032b", 0x0A1B2C3D), false, "uid:0A1B2C3D"},
 		{"32, other byte order", fmt.Sprintf("%032b", 0x3D2C1B0A), true, "uid:0A1B2C3D"},
 		{"56", fmt.Sprintf("%056b", uint64(0x04AABBCCDDEEFF)), false, "uid:04AABBCCDDEEFF"},
-		{"56, other byte order", fmt.Sprintf("%056b", 0x04AABBCCDDEEFF), true, "uid:FFEEDDCCBBAA04"},
-		{"35", fmt.Sprintf("%035b", 0x5_0000_0001), false, "bits:35:A000000020"},
-		{"48, other byte order", fmt.Sprintf("%048b", 0x010203040506), true, "bits:48:010203040506"},
+		{"56, other byte order", fmt.Sprintf("%056b", uint64(0x04AABBCCDDEEFF)), true, "uid:FFEEDDCCBBAA04"},
+		{"35", fmt.Sprintf("%035b", uint64(0x5_0000_0001)), false, "bits:35:A000000020"},
+		{"48, other byte order", fmt.Sprintf("%048b", uint64(0x010203040506)), true, "bits:48:010203040506"},
 		{"1", "1", false, "bits:1:80"},
 	}
 	for _, tt := range tests {
