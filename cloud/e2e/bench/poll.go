@@ -15,10 +15,10 @@ import (
 // otherwise.
 const telemetryFlush = 10 * time.Second
 
-// The load of the greatest rate: 50,000 polls a second if all of them are kept.
+// The load of the greatest rate: 100,000 polls a second if all of them are kept.
 const (
 	maxConnections = 100
-	maxPeriod      = 20 * time.Millisecond
+	maxPeriod      = 10 * time.Millisecond
 )
 
 // usage is what one program needed in one window.
@@ -56,6 +56,8 @@ type load struct {
 	Registers   int // of each device
 	Guarded     int // of these, how many a rule is bound to
 	Period      time.Duration
+	Warmup      time.Duration
+	Window      time.Duration
 }
 
 func (l load) devices() int { return l.Connections * unitsPerConn }
@@ -64,7 +66,7 @@ func (l load) devices() int { return l.Connections * unitsPerConn }
 // number of devices that was asked for.
 func (b *bench) poll(ctx context.Context) error {
 	for i, n := range b.size.Devices {
-		l := load{Connections: n / unitsPerConn, Registers: registers, Guarded: b.size.Guarded, Period: time.Second}
+		l := load{Connections: n / unitsPerConn, Registers: registers, Guarded: b.size.Guarded, Period: time.Second, Warmup: b.size.Warmup, Window: b.size.Window}
 		if err := b.pollAt(ctx, l, i == len(b.size.Devices)/2); err != nil {
 			return fmt.Errorf("%d devices: %w", n, err)
 		}
@@ -107,7 +109,7 @@ func (b *bench) pollAt(ctx context.Context, l load, spread bool) error {
 	b.rows.atMost(name("jitter"), own.jitter, "ms, p99", ref(other.jitter), 5)
 	b.rows.atMost(name("allocs"), own.allocs, "per poll", nil, 0)
 	b.rows.atLeast(name("rate"), own.rate(), "polls/s", ref(other.rate()), 0.99*float64(l.devices()))
-	if b.size.Window >= 2*telemetryFlush { // a shorter window may hold no flush at all
+	if l.Window >= 2*telemetryFlush { // a shorter window may hold no flush at all
 		b.rows.shown(name("uplink"), own.perPoll(), "B/poll", ref(other.perPoll()))
 	}
 	b.rows.atMost(name("lost"), float64(own.lost), "values", nil, 0)
@@ -118,7 +120,7 @@ func (b *bench) pollAt(ctx context.Context, l load, spread bool) error {
 // with every value still on its way to the broker.
 func (b *bench) max(ctx context.Context) error {
 	for _, registers := range []int{registers, 2} {
-		l := load{Connections: maxConnections, Registers: registers, Guarded: registers, Period: maxPeriod}
+		l := load{Connections: maxConnections, Registers: registers, Guarded: registers, Period: maxPeriod, Warmup: b.size.Warmup / 2, Window: b.size.Window / 2}
 		if err := b.maxAt(ctx, l, fmt.Sprintf("poll-max-%d", registers)); err != nil {
 			return err
 		}
@@ -188,12 +190,12 @@ func (b *bench) pollDaemon(ctx context.Context, resp *responder, broker *broker,
 	if err := until(ctx, 20*time.Second, "every device to be polled", func() bool { return resp.allPolled(before) }, g.proc); err != nil {
 		return usage{}, err
 	}
-	if err := sleep(ctx, b.size.Warmup, g.proc); err != nil {
+	if err := sleep(ctx, l.Warmup, g.proc); err != nil {
 		return usage{}, err
 	}
 	from := resp.counts()
 	_, bytes := sub.traffic()
-	u, err := b.window(ctx, resp, g.proc, l.Period, b.size.Window)
+	u, err := b.window(ctx, resp, g.proc, l.Period, l.Window)
 	if err != nil {
 		return usage{}, err
 	}
@@ -204,11 +206,11 @@ func (b *bench) pollDaemon(ctx context.Context, resp *responder, broker *broker,
 	// long again for its commit.
 	_ = until(ctx, 2*telemetryFlush+5*time.Second, "the last values", func() bool { return sub.missing(from, upTo) == 0 }, g.proc)
 	u.lost = sub.missing(from, upTo)
+	if u.allocs, err = b.allocations(ctx, resp, g, l.Window/3); err != nil {
+		return usage{}, err
+	}
 	if n := sub.alien(); n > 0 {
 		return usage{}, fmt.Errorf("%d values arrived that no device has shown, or twice", n)
-	}
-	if u.allocs, err = b.allocations(ctx, resp, g); err != nil {
-		return usage{}, err
 	}
 	return u, sub.err()
 }
@@ -216,7 +218,7 @@ func (b *bench) pollDaemon(ctx context.Context, resp *responder, broker *broker,
 // allocations asks the daemon how many objects it allocates for each poll. What
 // the asking itself takes is found by asking several times in a row, and left
 // out; it also takes memory, so this comes after everything else is measured.
-func (b *bench) allocations(ctx context.Context, resp *responder, g *gateway) (float64, error) {
+func (b *bench) allocations(ctx context.Context, resp *responder, g *gateway, length time.Duration) (float64, error) {
 	asked := make([]float64, 8)
 	for i := range asked {
 		var err error
@@ -229,7 +231,7 @@ func (b *bench) allocations(ctx context.Context, resp *responder, g *gateway) (f
 		costs = append(costs, asked[i]-asked[i-1])
 	}
 	begun, polls := asked[len(asked)-1], resp.polls.Load()
-	if err := sleep(ctx, b.size.Window/2, g.proc); err != nil {
+	if err := sleep(ctx, length, g.proc); err != nil {
 		return 0, err
 	}
 	polls = resp.polls.Load() - polls
@@ -254,11 +256,11 @@ func (b *bench) pollReference(ctx context.Context, resp *responder, broker *brok
 	if err := until(ctx, 20*time.Second, "every device to be polled", func() bool { return resp.allPolled(before) }, p); err != nil {
 		return usage{}, err
 	}
-	if err := sleep(ctx, b.size.Warmup/3, p); err != nil { // it has nothing to fill but its connections
+	if err := sleep(ctx, l.Warmup/3, p); err != nil { // it has nothing to fill but its connections
 		return usage{}, err
 	}
 	bytes := meter.bytes.Load()
-	u, err := b.window(ctx, resp, p, l.Period, b.size.Window/2) // it is as steady from the start
+	u, err := b.window(ctx, resp, p, l.Period, l.Window/2) // it is as steady from the start
 	u.bytes = int(meter.bytes.Load() - bytes)
 	return u, err
 }
