@@ -16,7 +16,7 @@ type Index struct {
 	text string
 	ends []uint32 // ID(slot) is text[ends[slot]:ends[slot+1]]
 	// places holds slot+1 at the place the id's hash names, or at the next free
-	// one; 0 is free. Its length is a power of two, and a third or more is free.
+	// one; 0 is free. Its length is a power of two, and a quarter or more is free.
 	places []uint32
 	seed   maphash.Seed
 }
