@@ -69,6 +69,9 @@ func compilePoint(of profiles.Profile, p profiles.Point, t Target, o Override) d
 		StatusOf: p.StatusOf, Sentinels: p.Sentinels, Min: p.Min, Max: p.Max, MaxStep: p.MaxStep,
 		Write: compileWrite(p, o.Pulse),
 	}
+	if spec.Write != nil && of.Driver == "osdp" {
+		spec.At = drivers.Item{} // a reader is told what to switch, and not asked
+	}
 	if set := of.States[p.States]; set != nil {
 		spec.States = make(map[uint64]drivers.State, len(set))
 		for code, s := range set {
