@@ -2,6 +2,7 @@ package table
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"slices"
@@ -180,6 +181,70 @@ func TestHungFollowerDropsByCountAndNeverBlocksPut(t *testing.T) {
 		}
 		close(release)
 	})
+}
+
+// Readings are packed while they wait; what comes out is what went in.
+func TestTextsStayWithTheirReadings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var passed []point.Reading
+		tab := running(t, func(rs []point.Reading) { passed = append(passed, rs...) })
+		var put []point.Reading
+		for i := range 3*atOnce + 5 {
+			r := at(float64(i), point.Good)
+			switch i % 3 {
+			case 1:
+				r.Value = point.Value{Kind: point.State, Num: float64(i), Text: fmt.Sprintf("state-%d", i%7)}
+			case 2:
+				r.Point, r.Kind, r.Value = card, point.Event, point.Value{Kind: point.Text, Text: fmt.Sprintf("card-%d", i)}
+			}
+			put = append(put, r)
+		}
+		tab.Put(put)
+		synctest.Wait()
+		if len(passed) != len(put) {
+			t.Fatalf("%d readings came out, want %d", len(passed), len(put))
+		}
+		for i, want := range put {
+			if got := passed[i]; !got.At.Equal(want.At) || got.Point != want.Point || got.Value != want.Value || got.Quality != want.Quality || got.Kind != want.Kind {
+				t.Fatalf("reading %d: got %+v, want %+v", i, got, want)
+			}
+		}
+		tab.Put([]point.Reading{{Point: gas, At: time.Now(), Value: point.Value{Kind: point.State, Num: 1, Text: "alarm"}, Quality: point.Good}})
+		synctest.Wait()
+		tab.Put([]point.Reading{{Point: gas, At: time.Now(), Value: point.Value{Kind: point.State, Num: 9, Text: "lost"}, Quality: point.Fault}})
+		synctest.Wait()
+		if e := tab.Snapshot()[1]; e.Latest.Value.Text != "lost" || e.LastGood.Value != (point.Value{Kind: point.State, Num: 1, Text: "alarm"}) {
+			t.Errorf("after a fault: %+v", e)
+		}
+		<-time.After(time.Minute)
+		synctest.Wait()
+		if r, _ := tab.Latest(gas); r.Quality != point.Stale || r.Value.Text != "alarm" {
+			t.Errorf("after a silence: %+v", r)
+		}
+	})
+}
+
+func TestPuttingAndPassingOnDoesNotAllocate(t *testing.T) {
+	points, err := point.NewIndex([]point.ID{gas, card})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tab, err := New(Options{Points: points, Limits: make([]time.Duration, 2), Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	batch := []point.Reading{at(1, point.Good), at(2, point.Fault), {Point: gas, At: time.Now(), Value: point.Value{Kind: point.State, Text: "x"}, Quality: point.Good}}
+	var work workspace
+	round := func() {
+		tab.Put(batch)
+		tab.drain(&work)
+	}
+	for range 3 {
+		round()
+	}
+	if n := testing.AllocsPerRun(100, round); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
 }
 
 func TestSilenceLimit(t *testing.T) {
