@@ -51,8 +51,9 @@ peers: # install what the tests talk to; named failure with a hint when that is 
 	export DEBIAN_FRONTEND=noninteractive; \
 	apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing >/dev/null
 
-test: peers ## run every test with the race detector
+test: peers ## run every test with the race detector, then the parsers of field protocols on random bytes
 	go test -race -timeout 10m ./...
+	@$(MAKE) --no-print-directory fuzz FUZZDIR='protocol/[^w]' FUZZTIME=3s # all but wire
 
 lint: ## gofmt, vet, staticcheck (import rules are a test)
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "gofmt needed:"; echo "$$unformatted"; exit 1; fi
@@ -63,8 +64,8 @@ bench: build peers ## measure beside a reference; prints a table, writes bench/r
 	@mkdir -p bench
 	go run ./cloud/e2e/bench
 
-fuzz: ## every fuzz target for FUZZTIME each (60s)
-	@for pkg in $$(git grep -l '^func Fuzz' -- '*_test.go' | xargs -n1 dirname | sort -u); do \
+fuzz: ## every fuzz target below FUZZDIR (all) for FUZZTIME each (60s)
+	@for pkg in $$(git grep -l '^func Fuzz' -- '$(FUZZDIR)*_test.go' | xargs -n1 dirname | sort -u); do \
 	  for target in $$(grep -ho '^func Fuzz[A-Za-z0-9_]*' $$pkg/*_test.go | sed 's/func //'); do \
 	    echo "== $$pkg $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $${FUZZTIME:-60s} ./$$pkg; \
 	  done; \
