@@ -3,8 +3,6 @@ package lineframe
 import (
 	"context"
 	"errors"
-	"net"
-	"os"
 	"slices"
 	"testing"
 	"time"
@@ -15,72 +13,13 @@ import (
 	"gatehouse/protocol/point"
 )
 
-// wire is a Link over an open connection. It slides as a bus does.
-type wire struct {
-	net.Conn
-	rx []byte
-}
-
-// open connects a simulated device, which is written by the facts and without
-// the drivers.
-func open(t *testing.T, device sim.Device) *wire {
-	t.Helper()
-	near, far := net.Pipe()
-	line, err := sim.Open(sim.Place{Stream: far}, sim.Server{}, nil, device)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		near.Close()
-		if err := line.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return &wire{Conn: near}
-}
-
-func (w *wire) Exchange(ctx context.Context, tx []byte, f drivers.Framer) ([]byte, error) {
-	if len(tx) > 0 {
-		w.rx = w.rx[:0]
-		if _, err := w.Write(tx); err != nil {
-			return nil, errors.Join(drivers.ErrLinkDown, err)
-		}
-	}
-	deadline := time.Now().Add(2 * time.Second)
-	for ctx.Err() == nil {
-		for len(w.rx) > 0 {
-			need, err := f(w.rx)
-			if err == nil && need <= 0 {
-				frame := slices.Clone(w.rx[:len(w.rx)+need])
-				w.rx = w.rx[len(frame):]
-				return frame, nil
-			}
-			if err == nil {
-				break
-			}
-			w.rx = w.rx[1:]
-		}
-		var b [64]byte
-		w.SetReadDeadline(deadline)
-		n, err := w.Read(b[:])
-		w.rx = append(w.rx, b[:n]...)
-		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			return nil, drivers.ErrNoReply
-		case err != nil:
-			return nil, errors.Join(drivers.ErrLinkDown, err)
-		}
-	}
-	return nil, ctx.Err()
-}
-
 func TestASimulatedGasModuleIsRead(t *testing.T) {
 	t.Parallel()
 	module, err := sim.NewGasModule(map[string]float64{"co": 300, "h2s": 2, "o2": 19.4, "ch4": 12})
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := build(t, gas(t), open(t, module))
+	d := build(t, gas(t), drivertest.Simulated(t, module))
 	got := make(map[string]string)
 	if err := d.Do(t.Context(), 0, func(r point.Reading) { got[r.Point.Name()] = r.Value.String() }); err != nil {
 		t.Fatal(err)
@@ -93,7 +32,7 @@ func TestASimulatedGasModuleIsRead(t *testing.T) {
 func TestASimulatedReaderIsHeard(t *testing.T) {
 	t.Parallel()
 	reader := sim.NewTextReader("", "")
-	d := build(t, cards("decimal", ""), open(t, reader))
+	d := build(t, cards("decimal", ""), drivertest.Simulated(t, reader))
 	ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
 	defer stop()
 	var got []string
