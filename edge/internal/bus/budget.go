@@ -35,13 +35,13 @@ type Budget struct {
 func (b *Bus) Budget() Budget {
 	budget := Budget{Jobs: len(b.jobs)}
 	if b.opts.Framing == drivers.TCP {
-		budget.Ratio, budget.Critical = b.share(0, tcpTurnaround)
+		budget.Ratio, budget.Critical = b.load(0, tcpTurnaround)
 		return budget
 	}
 	budget.Baud = cmp.Or(b.link.Baud, assumedBaud)
-	budget.Ratio, budget.Critical = b.share(budget.Baud, serialTurnaround)
+	budget.Ratio, budget.Critical = b.load(budget.Baud, serialTurnaround)
 	for _, baud := range standardBauds {
-		if all, _ := b.share(baud, serialTurnaround); all <= 1 {
+		if all, _ := b.load(baud, serialTurnaround); all <= 1 {
 			budget.Fits = baud
 			break
 		}
@@ -49,9 +49,9 @@ func (b *Bus) Budget() Budget {
 	return budget
 }
 
-// share sums what each job takes of its period, and each life-safety job, with
+// load sums what each job takes of its period, and each life-safety job, with
 // the line at a speed; devices with a mode of their own keep it.
-func (b *Bus) share(baud int, turnaround time.Duration) (all, critical float64) {
+func (b *Bus) load(baud int, turnaround time.Duration) (all, critical float64) {
 	for _, j := range b.jobs {
 		mode, gap, extra := j.dev.timing.Mode, j.dev.timing.Gap, time.Duration(0)
 		switch {

@@ -24,11 +24,13 @@
 package bus
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -58,6 +60,9 @@ type Options struct {
 	// Emit takes one batch per finished job, in the bus goroutine; the slice is
 	// used again after it returns.
 	Emit func([]point.Reading)
+	// Phase moves the grid on which periods begin. Buses of one phase wake
+	// together, which is cheap; a few phases keep them from waking all at once.
+	Phase time.Duration
 	// Beat is called after every exchange or failed attempt, and at least every
 	// two seconds while Emit and the port do not block: the sign that this bus
 	// is not stuck.
@@ -141,7 +146,7 @@ func New(opts Options) (*Bus, error) {
 		link:    link,
 		line:    line,
 		metrics: m,
-		orders:  make(chan order, 16),
+		orders:  make(chan order, 4),
 		ended:   make(chan struct{}),
 		mode:    link.Mode,
 		cycle:   max(time.Second, 4*opts.Timeout),
@@ -245,9 +250,24 @@ func (b *Bus) Link(id string, t Timing) drivers.Link {
 	}
 	t.Mode = own.Mode
 	b.cycle = max(b.cycle, 4*t.Timeout)
-	dev := &device{id: id, timing: t}
+	dev := &device{bus: b, id: id, timing: b.share(t)}
 	b.linked = append(b.linked, dev)
-	return &deviceLink{bus: b, dev: dev}
+	return dev
+}
+
+// share returns the one copy of a timing that most devices of a bus have.
+func (b *Bus) share(t Timing) *Timing {
+	for _, dev := range b.linked {
+		if dev.timing.equal(t) {
+			return dev.timing
+		}
+	}
+	return &t
+}
+
+func (t *Timing) equal(other Timing) bool {
+	return t.Timeout == other.Timeout && t.Gap == other.Gap && bytes.Equal(t.Wake, other.Wake) &&
+		t.WakePause == other.WakePause && t.Mode == other.Mode && t.Reveal == other.Reveal
 }
 
 // find returns the device of that id, or nil.
@@ -301,9 +321,7 @@ func (b *Bus) Run(ctx context.Context) error {
 	b.timer.Stop()
 	b.line.shut()
 	close(b.ended)
-	if b.opts.Registerer != nil {
-		b.opts.Registerer.Unregister(b.metrics)
-	}
+	b.metrics.leave(b.opts.Registerer)
 	var errs []error
 	for _, dev := range b.devices {
 		if err := dev.driver.Close(); err != nil {
@@ -318,12 +336,15 @@ func (b *Bus) start() {
 	now := b.opts.Now()
 	// Whole minutes of the wall clock: buses started at different moments still
 	// wake together. The monotonic reading stays, so a clock step moves nothing.
-	b.base = now.Add(-time.Duration(now.UnixNano() % int64(time.Minute)))
+	b.base = now.Add(b.opts.Phase - time.Duration(now.UnixNano()%int64(time.Minute)))
+	if b.base.After(now) {
+		b.base = b.base.Add(-time.Minute)
+	}
 	for _, j := range b.jobs {
 		j.due = b.gridBefore(now, j.every)
 	}
 	b.timer = time.NewTimer(0)
-	b.metrics.budget.Set(b.Budget().Ratio)
+	b.metrics.budget.Store(math.Float64bits(b.Budget().Ratio))
 	if what, hint := b.Warning(); what != "" {
 		b.opts.Log.Warn(what, "link", b.link.String(), "hint", hint)
 	}

@@ -44,8 +44,8 @@ func (b *Bus) connect(ctx context.Context) {
 	switch {
 	case err == nil:
 		b.up.Store(true)
-		b.metrics.up.Set(1)
-		b.metrics.connects.Inc()
+		b.metrics.up.Store(true)
+		b.metrics.connects.Add(1)
 		if b.redial.failures > 0 {
 			b.forgive()
 			b.opts.Log.Info("link is back", "link", b.link.String(),
@@ -63,7 +63,7 @@ func (b *Bus) connect(ctx context.Context) {
 			return
 		}
 		b.up.Store(false)
-		b.metrics.up.Set(0)
+		b.metrics.up.Store(false)
 		for _, dev := range b.devices {
 			dev.up = false
 			dev.metrics.up.Store(false)

@@ -23,15 +23,10 @@ var (
 	errSpoilt  = fmt.Errorf("%w that is whole: %w", drivers.ErrNoReply, drivers.ErrDamaged)
 )
 
-// deviceLink is the bus as one device's driver sees it.
-type deviceLink struct {
-	bus *Bus
-	dev *device
-}
-
-// Exchange sends tx and returns the one frame that f accepts.
-func (l *deviceLink) Exchange(ctx context.Context, tx []byte, f drivers.Framer) ([]byte, error) {
-	return l.bus.exchange(ctx, tx, f, l.dev)
+// Exchange sends tx and returns the one frame that f accepts: a device is the
+// bus as its driver sees it.
+func (dev *device) Exchange(ctx context.Context, tx []byte, f drivers.Framer) ([]byte, error) {
+	return dev.bus.exchange(ctx, tx, f, dev)
 }
 
 func (b *Bus) exchange(ctx context.Context, tx []byte, f drivers.Framer, dev *device) ([]byte, error) {
@@ -47,7 +42,7 @@ func (b *Bus) exchange(ctx context.Context, tx []byte, f drivers.Framer, dev *de
 	begun := b.opts.Now()
 	reply, err := b.ask(ctx, tx, f, dev)
 	b.lastByte = b.opts.Now()
-	b.metrics.busy.Add(b.lastByte.Sub(begun).Seconds())
+	b.metrics.busy.Add(uint64(max(b.lastByte.Sub(begun), 0)))
 	b.opts.Beat()
 	return reply, err
 }
@@ -102,7 +97,7 @@ func (b *Bus) say(dev *device, tx []byte) error {
 	if err := b.line.send(tx); err != nil {
 		return err
 	}
-	b.metrics.sent.Add(float64(len(tx)))
+	b.metrics.sent.Add(uint64(len(tx)))
 	b.traced(dev, true, tx, "")
 	return nil
 }
@@ -118,7 +113,7 @@ func (b *Bus) prepare(dev *device) error {
 		gap = max(gap, frameGap(b.mode)) // the others must hear that the last frame has ended
 	}
 	if rest := gap - b.opts.Now().Sub(b.lastByte); rest > 0 {
-		time.Sleep(min(rest, gap))
+		b.line.rest(min(rest, gap))
 	}
 	if b.link.Serial && dev.timing.Mode != b.mode {
 		if err := b.line.configure(dev.timing.Mode); err != nil {
@@ -134,7 +129,7 @@ func (b *Bus) prepare(dev *device) error {
 	if err := b.say(dev, dev.timing.Wake); err != nil {
 		return err
 	}
-	time.Sleep(b.mode.charTime(len(dev.timing.Wake)) + dev.timing.WakePause)
+	b.line.rest(b.mode.charTime(len(dev.timing.Wake)) + dev.timing.WakePause)
 	n, err = b.line.discard()
 	b.foreign(n)
 	return err
@@ -166,7 +161,7 @@ func (b *Bus) await(ctx context.Context, tx []byte, f drivers.Framer, deadline t
 		}
 		w.end += n
 		b.received = w.end
-		b.metrics.received.Add(float64(n))
+		b.metrics.received.Add(uint64(n))
 		reply := b.scan(&w, f)
 		b.notice(&w, f, reply)
 		if reply != nil {
@@ -290,6 +285,6 @@ func (b *Bus) broken(err error) error {
 // foreign counts bytes that belonged to no reply.
 func (b *Bus) foreign(n int) {
 	if n > 0 {
-		b.metrics.foreign.Add(float64(n))
+		b.metrics.foreign.Add(uint64(n))
 	}
 }

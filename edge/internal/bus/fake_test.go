@@ -29,6 +29,7 @@ type fakeLine struct {
 }
 
 func (l *fakeLine) configure(Mode) error { return nil }
+func (l *fakeLine) rest(d time.Duration) { time.Sleep(d) }
 
 func (l *fakeLine) open(context.Context) error {
 	l.mu.Lock()

@@ -22,6 +22,8 @@ type line interface {
 	// discard drops what has already arrived, without waiting, and says how much;
 	// an error if the other end is gone.
 	discard() (int, error)
+	// rest lets so much time pass, as exactly as the line needs it.
+	rest(time.Duration)
 	// shut closes; the line can be opened again.
 	shut()
 	// interrupt makes a waiting call return soon; the line is not used after it.

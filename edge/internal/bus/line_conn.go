@@ -57,6 +57,8 @@ type connLine struct {
 	scratch   [512]byte
 }
 
+func (l *connLine) rest(d time.Duration) { time.Sleep(d) }
+
 func (l *connLine) init(heartbeat string) {
 	l.heartbeat = []byte(heartbeat)
 	l.peek = func(fd uintptr) bool {

@@ -65,6 +65,19 @@ func (l *serialLine) configure(m Mode) error {
 	return nil
 }
 
+// exactRest is up to where a rest is taken in the kernel. The runtime's timers
+// come up to a millisecond late, which is a third of the silence at 9600 baud.
+const exactRest = 20 * time.Millisecond
+
+func (l *serialLine) rest(d time.Duration) {
+	if d > exactRest {
+		time.Sleep(d - exactRest)
+		d = exactRest
+	}
+	for left := unix.NsecToTimespec(int64(d)); unix.Nanosleep(&left, &left) == unix.EINTR; {
+	}
+}
+
 // drain waits until all is on the wire. The kernel's own wait (tcdrain) has no
 // bound while its buffer is not empty; with only the chip's left, it has.
 func (l *serialLine) drain() error {

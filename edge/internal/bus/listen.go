@@ -66,7 +66,7 @@ func (b *Bus) hear(ctx context.Context, f drivers.Framer, dev *device) ([]byte, 
 		now := b.opts.Now()
 		if n > 0 {
 			w.end += n
-			b.metrics.received.Add(float64(n))
+			b.metrics.received.Add(uint64(n))
 			last = now
 			deadline = now.Add(dev.timing.Timeout)
 			continue

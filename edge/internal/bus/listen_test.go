@@ -24,19 +24,20 @@ type talkLine struct {
 	stop  chan struct{}
 	isUp  bool
 	opens atomic.Int32
-	rest  []byte
+	left  []byte
 }
 
 func (l *talkLine) open(context.Context) error { l.isUp = true; l.opens.Add(1); return nil }
 func (l *talkLine) isOpen() bool               { return l.isUp }
 func (l *talkLine) configure(Mode) error       { return nil }
+func (l *talkLine) rest(time.Duration)         {}
 func (l *talkLine) send([]byte) error          { return errTest }
 func (l *talkLine) discard() (int, error)      { return 0, errTest }
 func (l *talkLine) shut()                      { l.isUp = false }
 func (l *talkLine) interrupt()                 { close(l.stop) }
 
 func (l *talkLine) receive(buf []byte, until time.Time) (int, error) {
-	if len(l.rest) == 0 {
+	if len(l.left) == 0 {
 		timer := time.NewTimer(min(time.Until(until), patience))
 		defer timer.Stop()
 		select {
@@ -44,14 +45,14 @@ func (l *talkLine) receive(buf []byte, until time.Time) (int, error) {
 			return 0, nil
 		case <-l.stop:
 			return 0, context.Canceled
-		case l.rest = <-l.said:
-			if len(l.rest) == 0 {
+		case l.left = <-l.said:
+			if len(l.left) == 0 {
 				return 0, io.EOF
 			}
 		}
 	}
-	n := copy(buf, l.rest)
-	l.rest = l.rest[n:]
+	n := copy(buf, l.left)
+	l.left = l.left[n:]
 	return n, nil
 }
 

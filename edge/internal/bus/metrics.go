@@ -2,8 +2,12 @@ package bus
 
 import (
 	"errors"
+	"fmt"
+	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -41,23 +45,26 @@ func kindOf(err error) kind {
 	return kindOther
 }
 
-// metrics of one bus. Devices count in words of their own and become series
-// only when somebody asks: there may be thousands of them.
+// metrics of one bus. Buses and devices count in words of their own and become
+// series only when somebody asks: there may be thousands of them.
 type metrics struct {
-	seconds  prometheus.Histogram
-	up       prometheus.Gauge
-	budget   prometheus.Gauge
-	foreign  prometheus.Counter
-	connects prometheus.Counter
-	busy     prometheus.Counter
-	sent     prometheus.Counter
-	received prometheus.Counter
-
-	polls, errors, deviceUp, latency, demotions *prometheus.Desc
+	bus      string
+	up       atomic.Bool
+	budget   atomic.Uint64 // bits of a float64
+	foreign  atomic.Uint64
+	connects atomic.Uint64
+	sent     atomic.Uint64
+	received atomic.Uint64
+	busy     atomic.Uint64 // nanoseconds
+	spent    atomic.Uint64 // on polls, in nanoseconds
+	within   [len(bounds) + 1]atomic.Uint64
 
 	mu      sync.Mutex // guards devices
 	devices []*deviceMetrics
 }
+
+// bounds of the times a poll may take, in seconds.
+var bounds = [...]float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}
 
 // deviceMetrics of one device.
 type deviceMetrics struct {
@@ -69,79 +76,11 @@ type deviceMetrics struct {
 	up          atomic.Bool
 }
 
-func newMetrics(reg prometheus.Registerer, bus string) (*metrics, error) {
-	labels := prometheus.Labels{"bus": bus}
-	desc := func(name, help string, of ...string) *prometheus.Desc {
-		return prometheus.NewDesc(name, help, of, labels)
-	}
-	m := &metrics{
-		polls:     desc("gatehouse_polls_total", "Polls and probes done, whatever their outcome.", "device"),
-		errors:    desc("gatehouse_poll_errors_total", "Polls and probes that failed, by kind.", "device", "kind"),
-		deviceUp:  desc("gatehouse_device_up", "1 if the device answers.", "device"),
-		latency:   desc("gatehouse_device_poll_seconds", "Time that the polls and probes of a device took.", "device"),
-		demotions: desc("gatehouse_device_demotions_total", "Times the device stopped answering.", "device"),
-		busy: prometheus.NewCounter(prometheus.CounterOpts{Name: "gatehouse_bus_busy_seconds_total",
-			Help: "Time in which an exchange kept the line; its rate is the share of the line in use.", ConstLabels: labels}),
-		sent: prometheus.NewCounter(prometheus.CounterOpts{Name: "gatehouse_bus_sent_bytes_total",
-			Help: "Bytes sent.", ConstLabels: labels}),
-		received: prometheus.NewCounter(prometheus.CounterOpts{Name: "gatehouse_bus_received_bytes_total",
-			Help: "Bytes received, those that belonged to no reply included.", ConstLabels: labels}),
-		foreign: prometheus.NewCounter(prometheus.CounterOpts{Name: "gatehouse_bus_foreign_bytes_total",
-			Help: "Bytes received that belonged to no reply: noise, late and foreign frames.", ConstLabels: labels}),
-		connects: prometheus.NewCounter(prometheus.CounterOpts{Name: "gatehouse_bus_connects_total",
-			Help: "Times the link was opened.", ConstLabels: labels}),
-		up: prometheus.NewGauge(prometheus.GaugeOpts{Name: "gatehouse_bus_up",
-			Help: "1 if the port or connection opens.", ConstLabels: labels}),
-		budget: prometheus.NewGauge(prometheus.GaugeOpts{Name: "gatehouse_bus_budget_ratio",
-			Help: "Share of the line's time that the poll plan needs; above 1 it does not fit.", ConstLabels: labels}),
-		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "gatehouse_poll_seconds",
-			Help: "Time a poll took, with all its requests.", ConstLabels: labels,
-			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}}),
-	}
-	if reg == nil {
-		return m, nil
-	}
-	return m, reg.Register(m)
-}
-
-// own are the metrics of the bus itself.
-func (m *metrics) own() []prometheus.Collector {
-	return []prometheus.Collector{m.seconds, m.up, m.budget, m.foreign, m.connects, m.busy, m.sent, m.received}
-}
-
-// Describe implements prometheus.Collector.
-func (m *metrics) Describe(to chan<- *prometheus.Desc) {
-	for _, c := range m.own() {
-		c.Describe(to)
-	}
-	to <- m.polls
-	to <- m.errors
-	to <- m.deviceUp
-	to <- m.latency
-	to <- m.demotions
-}
-
-// Collect implements prometheus.Collector.
-func (m *metrics) Collect(to chan<- prometheus.Metric) {
-	for _, c := range m.own() {
-		c.Collect(to)
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, d := range m.devices {
-		up := 0.0
-		if d.up.Load() {
-			up = 1
-		}
-		polls := d.polls.Load()
-		to <- prometheus.MustNewConstMetric(m.polls, prometheus.CounterValue, float64(polls), d.id)
-		to <- prometheus.MustNewConstSummary(m.latency, polls, float64(d.nanoseconds.Load())/1e9, nil, d.id)
-		to <- prometheus.MustNewConstMetric(m.demotions, prometheus.CounterValue, float64(d.demotions.Load()), d.id)
-		to <- prometheus.MustNewConstMetric(m.deviceUp, prometheus.GaugeValue, up, d.id)
-		for k := range d.errors {
-			to <- prometheus.MustNewConstMetric(m.errors, prometheus.CounterValue, float64(d.errors[k].Load()), d.id, kindNames[k])
-		}
-	}
+// observe counts one poll by its time.
+func (m *metrics) observe(took time.Duration) {
+	m.spent.Add(uint64(took))
+	i, _ := slices.BinarySearch(bounds[:], took.Seconds())
+	m.within[i].Add(1)
 }
 
 func (m *metrics) device(id string) *deviceMetrics {
@@ -150,4 +89,132 @@ func (m *metrics) device(id string) *deviceMetrics {
 	defer m.mu.Unlock()
 	m.devices = append(m.devices, d)
 	return d
+}
+
+// collector is the metrics of all buses that share a registry.
+type collector struct {
+	mu    sync.Mutex // guards buses
+	buses []*metrics
+
+	up, budget, foreign, connects, sent, received, busy, seconds *prometheus.Desc
+	polls, errors, deviceUp, latency, demotions                  *prometheus.Desc
+}
+
+func newCollector() *collector {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("gatehouse_"+name, help, append([]string{"bus"}, labels...), nil)
+	}
+	return &collector{
+		up:        desc("bus_up", "1 if the port or connection opens."),
+		budget:    desc("bus_budget_ratio", "Share of the line's time that the poll plan needs; above 1 it does not fit."),
+		foreign:   desc("bus_foreign_bytes_total", "Bytes received that belonged to no reply: noise, late and foreign frames."),
+		connects:  desc("bus_connects_total", "Times the link was opened."),
+		sent:      desc("bus_sent_bytes_total", "Bytes sent."),
+		received:  desc("bus_received_bytes_total", "Bytes received, those that belonged to no reply included."),
+		busy:      desc("bus_busy_seconds_total", "Time in which an exchange kept the line; its rate is the share of the line in use."),
+		seconds:   desc("poll_seconds", "Time a poll took, with all its requests."),
+		polls:     desc("polls_total", "Polls and probes done, whatever their outcome.", "device"),
+		errors:    desc("poll_errors_total", "Polls and probes that failed, by kind.", "device", "kind"),
+		deviceUp:  desc("device_up", "1 if the device answers.", "device"),
+		latency:   desc("device_poll_seconds", "Time that the polls and probes of a device took.", "device"),
+		demotions: desc("device_demotions_total", "Times the device stopped answering.", "device"),
+	}
+}
+
+// newMetrics joins the collector of a registry, which the first bus brings.
+func newMetrics(reg prometheus.Registerer, bus string) (*metrics, error) {
+	m := &metrics{bus: bus}
+	if reg == nil {
+		return m, nil
+	}
+	c := newCollector()
+	if err := reg.Register(c); err != nil {
+		var there prometheus.AlreadyRegisteredError
+		if !errors.As(err, &there) {
+			return nil, err
+		}
+		c = there.ExistingCollector.(*collector) // nobody else has these names
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if slices.ContainsFunc(c.buses, func(other *metrics) bool { return other.bus == bus }) {
+		return nil, fmt.Errorf("metrics of a bus %q are there already", bus)
+	}
+	c.buses = append(c.buses, m)
+	return m, nil
+}
+
+// leave takes a bus that has ended out of its registry.
+func (m *metrics) leave(reg prometheus.Registerer) {
+	if reg == nil {
+		return
+	}
+	var there prometheus.AlreadyRegisteredError
+	c := newCollector()
+	if !errors.As(reg.Register(c), &there) {
+		return
+	}
+	c = there.ExistingCollector.(*collector)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.buses = slices.DeleteFunc(c.buses, func(other *metrics) bool { return other == m })
+}
+
+// Describe implements prometheus.Collector.
+func (c *collector) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{c.up, c.budget, c.foreign, c.connects, c.sent, c.received, c.busy, c.seconds,
+		c.polls, c.errors, c.deviceUp, c.latency, c.demotions} {
+		to <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *collector) Collect(to chan<- prometheus.Metric) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, m := range c.buses {
+		c.collectBus(m, to)
+	}
+}
+
+func (c *collector) collectBus(m *metrics, to chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, append([]string{m.bus}, labels...)...)
+	}
+	counter := func(d *prometheus.Desc, v float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, append([]string{m.bus}, labels...)...)
+	}
+	gauge(c.up, number(m.up.Load()))
+	gauge(c.budget, math.Float64frombits(m.budget.Load()))
+	counter(c.foreign, float64(m.foreign.Load()))
+	counter(c.connects, float64(m.connects.Load()))
+	counter(c.sent, float64(m.sent.Load()))
+	counter(c.received, float64(m.received.Load()))
+	counter(c.busy, float64(m.busy.Load())/1e9)
+	buckets, total := make(map[float64]uint64, len(bounds)), uint64(0)
+	for i, bound := range bounds {
+		total += m.within[i].Load()
+		buckets[bound] = total
+	}
+	total += m.within[len(bounds)].Load()
+	to <- prometheus.MustNewConstHistogram(c.seconds, total, float64(m.spent.Load())/1e9, buckets, m.bus)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, d := range m.devices {
+		polls := d.polls.Load()
+		counter(c.polls, float64(polls), d.id)
+		to <- prometheus.MustNewConstSummary(c.latency, polls, float64(d.nanoseconds.Load())/1e9, nil, m.bus, d.id)
+		counter(c.demotions, float64(d.demotions.Load()), d.id)
+		gauge(c.deviceUp, number(d.up.Load()), d.id)
+		for k := range d.errors {
+			counter(c.errors, float64(d.errors[k].Load()), d.id, kindNames[k])
+		}
+	}
+}
+
+func number(on bool) float64 {
+	if on {
+		return 1
+	}
+	return 0
 }

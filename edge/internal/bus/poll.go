@@ -57,9 +57,9 @@ func (b *Bus) flush() {
 
 // polled counts a poll or probe and its time.
 func (b *Bus) polled(dev *device, took time.Duration) {
-	b.metrics.seconds.Observe(took.Seconds())
+	b.metrics.observe(max(took, 0))
 	dev.metrics.polls.Add(1)
-	dev.metrics.nanoseconds.Add(uint64(took))
+	dev.metrics.nanoseconds.Add(uint64(max(took, 0)))
 }
 
 // probe asks a demoted device whether it is there.

@@ -9,8 +9,9 @@ import (
 
 // device is one slave and what is known of its health.
 type device struct {
+	bus     *Bus
 	id      string
-	timing  Timing         // complete
+	timing  *Timing        // complete
 	driver  drivers.Driver // nil until it is attached
 	writer  drivers.Writer // nil if it cannot be commanded
 	jobs    []*job
