@@ -101,6 +101,10 @@ type liveBus struct {
 // follow says where the readings go; it is called before the bus runs.
 func (b *liveBus) follow(put func([]point.Reading)) { b.put = put }
 
+// phase is between the moments at which one bus and the next wake: twenty of
+// them share a second's ticks, and a large site's polls do not come in one burst.
+const phase = 50 * time.Millisecond
+
 // newBuses builds the buses and the drivers of the devices on them.
 func newBuses(plan config.Plan, reg prometheus.Registerer, log *slog.Logger) (*busSet, error) {
 	set := &busSet{start: time.Now(), outputs: make(map[point.ID]*liveBus), devices: make(map[string]*liveBus), acceptor: bus.NewAcceptor(log)}
@@ -110,13 +114,14 @@ func newBuses(plan config.Plan, reg prometheus.Registerer, log *slog.Logger) (*b
 		}
 	}
 	var errs []error
-	for _, bp := range plan.Buses {
+	for i, bp := range plan.Buses {
 		live := &liveBus{id: bp.ID}
 		b, err := bus.New(bus.Options{
 			ID: bp.ID, Link: bp.Link, Framing: bp.Framing, Timeout: bp.Timeout, Gap: bp.Gap, Retries: retries(bp.Retries),
 			Log: log.With("bus", bp.ID), Registerer: reg, Now: time.Now, Acceptor: set.acceptor,
-			Emit: func(batch []point.Reading) { live.put(batch) },
-			Beat: func() { live.beat.Store(int64(time.Since(set.start))) },
+			Phase: time.Duration(i) * phase % time.Second,
+			Emit:  func(batch []point.Reading) { live.put(batch) },
+			Beat:  func() { live.beat.Store(int64(time.Since(set.start))) },
 		})
 		if err != nil {
 			errs = append(errs, fmt.Errorf("bus %s: %w", bp.ID, err))
