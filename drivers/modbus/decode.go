@@ -9,6 +9,7 @@ import (
 	"unique"
 
 	"gatehouse/drivers"
+	"gatehouse/drivers/internal/look"
 	"gatehouse/drivers/internal/scale"
 	"gatehouse/protocol/point"
 )
@@ -125,9 +126,7 @@ type special struct {
 	status    *state
 	states    map[uint64]drivers.State
 	sentinels []uint64
-	maxStep   float64 // 0: none
-	last      float64 // the last reading, if it was a good number
-	known     bool
+	bound     look.Step
 }
 
 // lookup is a code beside the value.
@@ -154,26 +153,23 @@ type run struct {
 
 // newShape compiles what the bytes of a point mean.
 func newShape(p *drivers.PointSpec, at block) shape {
-	t, role := types[typeOf(p)], point.Roles[p.Role]
+	t, r := types[typeOf(p)], look.NewRange(p)
 	s := shape{
 		form: newForm(at, p.Order, p.Swap, p.Bits),
 		kind: p.Kind, numeric: t.class, width: uint8(16 * t.registers),
 		scaling: scale.New(p.Scale, p.Offset),
-		min:     math.Inf(-1), max: math.Inf(1),
-		invert:      p.Invert,
-		dangerAbove: role.Safety,
-		dangerBelow: role.Safety && role.Low,
+		min:     r.Min, max: r.Max, dangerAbove: r.Above, dangerBelow: r.Below,
+		invert: p.Invert,
 	}
 	if p.Bits != 0 {
 		s.width = uint8(bits.OnesCount64(p.Bits))
 	}
-	if p.Min != nil {
-		s.min = *p.Min
-	}
-	if p.Max != nil {
-		s.max = *p.Max
-	}
 	return s
+}
+
+// limits returns the range of a point; shape has it in fewer bytes.
+func (s *shape) limits() look.Range {
+	return look.Range{Min: s.min, Max: s.max, Above: s.dangerAbove, Below: s.dangerBelow}
 }
 
 // newCodes returns the codes of a Bool that has some.
@@ -207,12 +203,9 @@ func (p *planner) special(ps *drivers.PointSpec, sources []source) *special {
 		}
 		return &lookup{field: newField(sources, place(spec, l.At, 1), "", false, l.Bits), table: l.Map}
 	}
-	s := &special{decimals: find(ps.Decimals), factor: find(ps.UnitFrom), states: ps.States, sentinels: ps.Sentinels}
+	s := &special{decimals: find(ps.Decimals), factor: find(ps.UnitFrom), states: ps.States, sentinels: ps.Sentinels, bound: look.NewStep(ps)}
 	if coded != nil {
 		s.codes = coded.codes
-	}
-	if ps.MaxStep != nil {
-		s.maxStep = *ps.MaxStep
 	}
 	if status != nil {
 		s.status = &state{
@@ -261,7 +254,7 @@ func (s *shape) decode(sp *special, data []byte, place int) (v point.Value, q po
 	if !ok {
 		return point.Value{}, point.Fault
 	}
-	if q == point.Good && (x < s.min && !s.dangerBelow || x > s.max && !s.dangerAbove) {
+	if q == point.Good && !s.limits().Holds(x) {
 		q = point.Implausible
 	}
 	return point.Float(x), q

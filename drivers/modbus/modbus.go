@@ -7,14 +7,8 @@
 // point whose device, sentinel or status says "no measurement" is never Good;
 // steady-state polling does not allocate.
 //
-// A life-safety point beyond its range on a side where danger is
-// (point.RoleInfo), and any point that steps further than PointSpec.MaxStep from
-// the last good reading, is read a second time before it is emitted. What the
-// second look repeats is true. A value beyond the range that it does not repeat
-// was none. Of a step that it does not repeat, a life-safety point is Good with
-// the more alarming of the two readings, if that is a step to a side where
-// danger is; all else is Implausible. If the second look fails, what was seen
-// of a life-safety point stands, and the step of another is Implausible.
+// A reading that package look finds doubtful is read a second time, with all of
+// its job, before anything is emitted.
 //
 // An output is confirmed by the device's echo. A command sends its steps in
 // order, none of them twice, and stops at the first that is not confirmed.

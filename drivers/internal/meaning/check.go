@@ -3,6 +3,7 @@ package meaning
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"gatehouse/drivers"
 	"gatehouse/protocol/point"
@@ -53,7 +54,7 @@ func Check(p *drivers.PointSpec) (errs []error) {
 	if p.Min != nil && p.Max != nil && *p.Min > *p.Max {
 		fail("range: min %g is above max %g", *p.Min, *p.Max)
 	}
-	if p.MaxStep != nil && *p.MaxStep <= 0 {
+	if p.MaxStep != nil && (!(*p.MaxStep > 0) || math.IsInf(*p.MaxStep, 0)) { // NaN is not above 0
 		fail("max_step %g: want more than zero", *p.MaxStep)
 	}
 	return errs

@@ -4,9 +4,8 @@
 // It guarantees: a raw value that is a declared sentinel, no number, or a code
 // nobody declared is a Fault; a point whose State point says fault or warm-up is
 // never Good; a value outside its range is Implausible, but of a life-safety
-// point on a side where danger is (point.RoleInfo), which stays Good; such a
-// value, and one more than MaxStep away from the last, is Doubtful: it is believed
-// if a second look agrees, and where danger is also if none could be had.
+// point on a side where danger is (point.RoleInfo), which stays Good. What is
+// worth a second look, and believed after it, package look says.
 // Emitting numbers and contacts does not allocate.
 package meaning
 
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"gatehouse/drivers"
+	"gatehouse/drivers/internal/look"
 	"gatehouse/drivers/internal/scale"
 	"gatehouse/protocol/point"
 )
@@ -47,27 +47,21 @@ type member struct {
 	active    *uint64
 	inactive  *uint64
 	invert    bool
-	high      bool // above its range may be danger
-	low       bool // below its range may be danger
-	status    int  // the point that vouches for this one, or -1
+	status    int // the point that vouches for this one, or -1
 	states    map[uint64]drivers.State
 	sentinels []uint64
-	min, max  *float64
-	step      *float64
-	last      float64 // the value before, if known
-	known     bool
+	limits    look.Range
+	step      look.Step
 }
 
 // New compiles points, which Check has found right.
 func New(points []*drivers.PointSpec) *Set {
 	s := &Set{points: make([]member, len(points)), raws: make([]Raw, len(points)), first: make([]Raw, len(points))}
 	for i, p := range points {
-		role := point.Roles[p.Role]
 		s.points[i] = member{
 			id: p.ID, kind: p.Kind, linear: scale.New(p.Scale, p.Offset),
 			active: p.Active, inactive: p.Inactive, invert: p.Invert,
-			high: role.Safety, low: role.Safety && role.Low,
-			status: -1, states: p.States, sentinels: p.Sentinels, min: p.Min, max: p.Max, step: p.MaxStep,
+			status: -1, states: p.States, sentinels: p.Sentinels, limits: look.NewRange(p), step: look.NewStep(p),
 		}
 		for k, other := range points {
 			if p.StatusOf != "" && other.ID.Name() == p.StatusOf {
@@ -85,7 +79,7 @@ func (s *Set) Put(i int, r Raw) { s.raws[i] = r }
 func (s *Set) Fault(at time.Time, emit func(point.Reading)) {
 	s.looks = once
 	for i := range s.points {
-		s.points[i].known = false
+		s.points[i].step.Forget()
 		emit(point.Reading{Point: s.points[i].id, At: at, Quality: point.Fault})
 	}
 }
@@ -119,12 +113,10 @@ func (s *Set) decode(raws []Raw, i int) (v point.Value, q point.Quality) {
 	if math.IsNaN(x) || math.IsInf(x, 0) {
 		return point.Value{}, point.Fault
 	}
-	v = point.Float(x)
-	outside := p.min != nil && x < *p.min || p.max != nil && x > *p.max
-	if q == point.Good && outside && !p.beyond(x) {
+	if q == point.Good && !p.limits.Holds(x) {
 		q = point.Implausible
 	}
-	return v, q
+	return point.Float(x), q
 }
 
 // vouched is what the State point of that index says about measurements.

@@ -48,7 +48,7 @@ func TestASecondLookSettlesWhatIsDoubtful(t *testing.T) {
 		{"a step to somewhere else", step, 200, 300, 2, 300, point.Implausible},
 		{"a step nobody can confirm", step, 200, none, 2, 200, point.Implausible},
 		{"outside its range", step, 501, 0, 1, 501, point.Implausible},
-		{"gas that rises and falls", gas, 60, 21, 2, 60, point.Good},
+		{"gas that rises and is back", gas, 60, 21, 2, 21, point.Good},
 		{"gas that rises and rises", gas, 60, 90, 2, 90, point.Good},
 		{"gas that falls and is back", gas, 5, 20, 2, 20, point.Good},
 		{"gas that nobody can confirm", gas, 60, none, 2, 60, point.Good},
