@@ -222,7 +222,8 @@ type PointSpec struct {
 	UnitFrom *Lookup // factor to the declared unit, chosen by a code the device sends
 
 	// A Bool is active if its raw value is Active, inactive if it is Inactive, and
-	// any other code is a Fault. Without them: inactive at 0, else active.
+	// any other code is a Fault. If only one of them is given, any other code is
+	// its opposite. Without them: inactive at 0, else active.
 	Active, Inactive *uint64
 	Invert           bool // contact sense: an nc contact is active when it is open
 
@@ -230,7 +231,7 @@ type PointSpec struct {
 	StatusOf  string           // name of the State point in the same device that vouches for this one
 	Sentinels []uint64         // raw values (after Bits) that mean "no measurement"
 	Min, Max  *float64         // plausible range, in the point's unit
-	MaxStep   *float64         // between two readings; more is read a second time before it is believed
+	MaxStep   *float64         // between two readings; more is read twice before it is believed
 
 	Write *Output // how the point is commanded; nil for inputs
 }
