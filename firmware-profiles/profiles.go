@@ -198,8 +198,8 @@ type Point struct {
 	Offset    float64  `yaml:"offset"`
 	Decimals  *Lookup  `yaml:"decimals"`
 	UnitFrom  *Lookup  `yaml:"unit_from"`
-	Active    *uint64  `yaml:"active"`   // the code of the active state; default: any but 0
-	Inactive  *uint64  `yaml:"inactive"` // the code of the other; any third is a fault
+	Active    *uint64  `yaml:"active"`   // the code of the active state; default: any but inactive, or but 0
+	Inactive  *uint64  `yaml:"inactive"` // the code of the other; with both, any third is a fault
 	Invert    bool     `yaml:"invert"`
 	States    string   `yaml:"states"`
 	StatusOf  string   `yaml:"status_of"` // the state point that vouches for this one
@@ -250,6 +250,7 @@ type Patch struct {
 	Scale    *float64    `yaml:"scale"`
 	Min      *float64    `yaml:"min"`
 	Max      *float64    `yaml:"max"`
+	MaxStep  *float64    `yaml:"max_step"`
 	Active   *uint64     `yaml:"active"`
 	Inactive *uint64     `yaml:"inactive"`
 	UnitFrom *Lookup     `yaml:"unit_from"`
@@ -273,6 +274,7 @@ type Register struct {
 	Sentinels []uint64   `yaml:"sentinels"`
 	Min       *float64   `yaml:"min"`
 	Max       *float64   `yaml:"max"`
+	MaxStep   *float64   `yaml:"max_step"`
 	States    StateSet   `yaml:"states"`
 }
 

@@ -2,6 +2,7 @@ package profiles
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -100,7 +101,7 @@ variants:
     names: {zh: 旧版, en: Old}
     points:
       a: {address: 9, active: 2, inactive: 1}
-      b: {space: input, type: f32, order: LH, scale: 0.1, min: -40, max: 85}
+      b: {space: input, type: f32, order: LH, scale: 0.1, min: -40, max: 85, max_step: 5}
 `
 
 func TestVariantMovesAPoint(t *testing.T) {
@@ -117,11 +118,51 @@ func TestVariantMovesAPoint(t *testing.T) {
 		t.Errorf("a: %+v", a)
 	}
 	b, _ := old.Point("b")
-	if b.Space != "input" || b.Address != 4 || b.Type != "f32" || b.Order != "LH" || b.Scale != 0.1 || *b.Min != -40 || *b.Max != 85 {
+	if b.Space != "input" || b.Address != 4 || b.Type != "f32" || b.Order != "LH" || b.Scale != 0.1 || *b.Min != -40 || *b.Max != 85 || *b.MaxStep != 5 {
 		t.Errorf("b: %+v", b)
 	}
 	if b, _ := p.Point("b"); b.Space != "holding" || b.Type != "u16" || b.Min != nil {
 		t.Errorf("the model's b became %+v", b)
+	}
+}
+
+// alarmsAt is the way from clean air, or none, to the level at which the standard
+// rules (configs/rules/standard.yaml) raise an alarm of a role, by its unit.
+var alarmsAt = map[point.Role]map[point.Unit]float64{
+	"gas":              {point.PercentLEL: 25},
+	"septic_methane":   {point.PercentLEL: 25},
+	"co":               {point.PPM: 160},
+	"h2s":              {point.MgPerM3: 10, point.PPM: 10 / 1.4},
+	"oxygen":           {point.PercentVol: 20.9 - 19.5},
+	"residual_current": {point.MilliAmpere: 300},
+}
+
+// One damaged frame that its check value cannot tell must raise no alarm.
+func TestWhatWouldRaiseAnAlarmIsReadTwice(t *testing.T) {
+	checked := 0
+	for _, name := range Names() {
+		model, err := Load(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, variant := range append(slices.Collect(maps.Keys(model.Variants)), "") {
+			p, err := model.With(variant)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, pt := range p.Points {
+				if pt.Kind() != point.Number || !point.Roles[pt.Role].Safety || pt.Open() || p.Unasked() {
+					continue
+				}
+				checked++
+				if level := alarmsAt[pt.Role][pt.Unit]; pt.MaxStep == nil || *pt.MaxStep >= level {
+					t.Errorf("%s %s: point %s: max_step %v, want less than %v %s", name, variant, pt.Name, deref(pt.MaxStep), level, pt.Unit)
+				}
+			}
+		}
+	}
+	if checked == 0 {
+		t.Error("no life-safety number is shipped: this proved nothing")
 	}
 }
 

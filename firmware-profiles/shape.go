@@ -142,6 +142,7 @@ func (c Patch) apply(driver string, p Point) Point {
 	replace(&p.Scale, c.Scale)
 	keep(&p.Min, c.Min)
 	keep(&p.Max, c.Max)
+	keep(&p.MaxStep, c.MaxStep)
 	keep(&p.Active, c.Active)
 	keep(&p.Inactive, c.Inactive)
 	keep(&p.UnitFrom, c.UnitFrom)
@@ -163,6 +164,7 @@ func (r Register) apply(driver string, p Point) Point {
 	keep(&p.Inactive, r.Inactive)
 	keep(&p.Min, r.Min)
 	keep(&p.Max, r.Max)
+	keep(&p.MaxStep, r.MaxStep)
 	if r.Sentinels != nil {
 		p.Sentinels = r.Sentinels
 	}

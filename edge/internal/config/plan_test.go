@@ -118,7 +118,7 @@ devices:
     profile: own/template.yaml
     confirmed: {by: 王工, on: 2026-11-01, source: 说明书第 12 页}
     points:
-      gas: {role: co, register: {space: input, address: 4, type: u32, order: LH, swap: true, unit: ppm, scale: 0.1, offset: 1, sentinels: [0xFFFFFFFF], min: 0, max: 1000}}
+      gas: {role: co, register: {space: input, address: 4, type: u32, order: LH, swap: true, unit: ppm, scale: 0.1, offset: 1, sentinels: [0xFFFFFFFF], min: 0, max: 1000, max_step: 100}}
       state: {register: {space: holding, address: 6, bits: 0x0F, states: {0: {name: ok, class: normal}, 2: {name: leak, class: alarm}}}}
       alarm: {register: {space: holding, address: 9, active: 2, inactive: 1}}
 `
@@ -128,7 +128,7 @@ func TestConfirmedRegisterIsWhatIsRead(t *testing.T) {
 	spec := devices["d"].Spec
 	gas, state, alarm := spec.Points[0], spec.Points[1], spec.Points[2]
 	if gas.Role != "co" || gas.Unit != point.PPM || gas.At != (drivers.Item{Space: "input", Address: 4}) || gas.Type != "u32" || gas.Order != "LH" || !gas.Swap ||
-		gas.Scale != 0.1 || gas.Offset != 1 || len(gas.Sentinels) != 1 || *gas.Min != 0 || *gas.Max != 1000 || gas.StatusOf != "state" {
+		gas.Scale != 0.1 || gas.Offset != 1 || len(gas.Sentinels) != 1 || *gas.Min != 0 || *gas.Max != 1000 || *gas.MaxStep != 100 || gas.StatusOf != "state" {
 		t.Errorf("gas %+v", gas)
 	}
 	if state.At.Address != 6 || state.Type != "u16" || state.Bits != 0x0F || state.States[2] != (drivers.State{Name: "leak", Class: drivers.ClassAlarm}) {
