@@ -246,11 +246,39 @@ func TestAStepIsMeasuredFromTheLastGoodReading(t *testing.T) {
 func TestTheLastDigitsAreNoStep(t *testing.T) {
 	p := plain
 	p.MaxStep = float(0.1)
-	if r, s := after(p, 0.2); Doubtful(r, s, see(r, 0.1+0.2)) { // 0.30000000000000004
+	tenth := 0.1                                                      // a constant would be exact
+	if r, s := after(p, 0.2); Doubtful(r, s, see(r, 2*tenth+tenth)) { // 0.30000000000000004
 		t.Error("0.3 after 0.2 is a step of 0.1")
 	}
 	if r, s := after(p, 0.2); !Doubtful(r, s, see(r, 0.3001)) {
 		t.Error("0.3001 after 0.2 is more than a step of 0.1")
+	}
+}
+
+func TestARangeHoldsItsEndsAndWhatIsBeyondThemInDanger(t *testing.T) {
+	tests := []struct {
+		p                   drivers.PointSpec
+		below, within, over bool // whether it holds
+		doubtLow, doubtHigh bool // whether what is beyond is worth a second look
+	}{
+		{plain, false, true, false, false, false},
+		{gas, false, true, true, false, true},
+		{oxygen, true, true, true, true, true},
+	}
+	for _, tt := range tests {
+		r := NewRange(&tt.p)
+		if r.Holds(-0.5) != tt.below || r.Holds(0) != tt.within || r.Holds(100) != tt.within || r.Holds(100.5) != tt.over {
+			t.Errorf("%s: holds -0.5 %v, 0 %v, 100 %v, 100.5 %v", tt.p.Role, r.Holds(-0.5), r.Holds(0), r.Holds(100), r.Holds(100.5))
+		}
+		for x, want := range map[float64]bool{-0.5: tt.doubtLow, 0: false, 100: false, 100.5: tt.doubtHigh} {
+			if got := Doubtful(r, nil, see(r, x)); got != want {
+				t.Errorf("%s: %v is doubtful: %v", tt.p.Role, x, got)
+			}
+		}
+	}
+	open := NewRange(&drivers.PointSpec{Role: "temperature"})
+	if !open.Holds(-1e300) || !open.Holds(1e300) {
+		t.Error("a range without ends has ends")
 	}
 }
 
