@@ -103,6 +103,10 @@ type Bus struct {
 	mode      Mode           // of the line now
 	received  int            // bytes that came since the last request
 	misses    int            // requests without a reply, in a row
+	vain      time.Time      // when a job that had been tried in vain was tried again
+	heardAt   time.Time      // when the last byte came, or the link was opened
+	learned   bool           // whether the line plays back what is sent on it
+	held      []order        // those that a late reply to an earlier one could confirm
 	hurry     bool           // the device has only a short try
 	batch     []point.Reading
 	collect   func(point.Reading)
@@ -359,6 +363,10 @@ func (b *Bus) step(ctx context.Context) {
 	default:
 	}
 	now := b.opts.Now()
+	if o, ok := b.release(now); ok {
+		b.obey(ctx, o)
+		return
+	}
 	if !b.line.isOpen() {
 		if wait := b.redial.at; now.Before(wait) {
 			b.wait(ctx, now, wait)
@@ -402,6 +410,11 @@ func (b *Bus) alive(now time.Time) bool {
 
 // wait sleeps until a moment, a write, or the next beat.
 func (b *Bus) wait(ctx context.Context, now, until time.Time) {
+	for _, o := range b.held {
+		if ready := o.dev.settled; ready.Before(until) {
+			until = ready
+		}
+	}
 	b.timer.Reset(min(until.Sub(now), patience))
 	select {
 	case <-ctx.Done():

@@ -47,12 +47,14 @@ func (b *Bus) connect(ctx context.Context) {
 		b.metrics.up.Store(true)
 		b.metrics.connects.Add(1)
 		if b.redial.failures > 0 {
-			b.forgive()
+			if now.Sub(b.redial.since) > b.cycle {
+				b.forgive() // who was silent before so short a while still is
+			}
 			b.opts.Log.Info("link is back", "link", b.link.String(),
 				"attempts", b.redial.failures, "away", now.Sub(b.redial.since).Round(time.Millisecond))
 		}
 		b.redial = redial{}
-		b.lastByte, b.mode = now, b.link.Mode
+		b.lastByte, b.heardAt, b.mode, b.learned = now, now, b.link.Mode, false
 	case ctx.Err() != nil:
 	default:
 		b.redial.after(now)

@@ -13,6 +13,9 @@ import (
 // rxSize holds the longest frame behind some noise.
 const rxSize = 1024
 
+// deafAfter is how many timeouts long a connection to several devices may be silent.
+const deafAfter = 3
+
 // spoiltSilence ends the wait for a reply that came damaged: serial servers
 // split a frame by at most 50 ms.
 const spoiltSilence = 60 * time.Millisecond
@@ -51,6 +54,9 @@ func (b *Bus) exchange(ctx context.Context, tx []byte, f drivers.Framer, dev *de
 func (b *Bus) ask(ctx context.Context, tx []byte, f drivers.Framer, dev *device) ([]byte, error) {
 	if err := b.prepare(dev); err != nil {
 		return nil, b.broken(err)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err // whoever wanted it gave up while the line was made ready
 	}
 	if err := b.say(dev, tx); err != nil {
 		return nil, b.broken(err)
@@ -161,6 +167,9 @@ func (b *Bus) await(ctx context.Context, tx []byte, f drivers.Framer, deadline t
 		}
 		w.end += n
 		b.received = w.end
+		if n > 0 {
+			b.heardAt = b.opts.Now()
+		}
 		b.metrics.received.Add(uint64(n))
 		reply := b.scan(&w, f)
 		b.notice(&w, f, reply)
@@ -251,13 +260,23 @@ func (b *Bus) late(w *window, f drivers.Framer) ([]byte, error) {
 			return reply, nil
 		}
 	}
-	if !b.link.Serial && !b.link.Listen { // a DTU takes long to dial in again
+	if b.deaf() {
 		b.line.shut() // the next request goes out on a fresh connection
 	}
 	if w.spoilt {
 		return nil, errSpoilt
 	}
 	return nil, errTimeout
+}
+
+// deaf reports whether a connection is not worth keeping: nobody behind it has
+// said anything for several timeouts. A silent device alone is no reason, its
+// neighbours would pay for it; and a DTU takes long to dial in again.
+func (b *Bus) deaf() bool {
+	if b.link.Serial || b.link.Listen {
+		return false
+	}
+	return len(b.devices) == 1 || b.opts.Now().Sub(b.heardAt) >= deafAfter*b.opts.Timeout
 }
 
 // unanswered keeps the device from being asked again while its reply may

@@ -18,7 +18,8 @@ const hurrySlack = 25 * time.Millisecond
 // poll runs one job and hands over what it read.
 func (b *Bus) poll(ctx context.Context, j *job, start time.Time) {
 	dev := j.dev
-	b.hurry = b.link.Serial && b.misses > 0 && !j.hurried && dev.slowest > 0
+	b.hurry = b.misses > 0 && !j.hurried && dev.slowest > 0
+	tried := j.tried()
 	err := dev.driver.Do(ctx, j.index, b.collect)
 	hurried := b.hurry
 	b.hurry = false
@@ -28,9 +29,12 @@ func (b *Bus) poll(ctx context.Context, j *job, start time.Time) {
 	}
 	now := b.opts.Now()
 	b.polled(dev, now.Sub(start))
+	if tried {
+		b.vain = now
+	}
 	switch {
 	case err == nil:
-		j.refused = false
+		j.refused, b.learned = false, true
 		b.succeeded(j, now)
 		return
 	case errors.Is(err, drivers.ErrRefused):

@@ -18,6 +18,8 @@ type device struct {
 	metrics *deviceMetrics
 
 	slowest  time.Duration // reply so far
+	spoilt   int           // slots with nothing but damaged replies, in a row
+	settled  time.Time     // a late reply to an order cannot come after it
 	up       bool
 	demoted  bool
 	since    time.Time // of demotion
@@ -57,6 +59,7 @@ type nextTask struct {
 func (b *Bus) pick(now time.Time) (nextTask, time.Time) {
 	var best *job
 	wake := now.Add(patience)
+	overtakes := now.Sub(b.vain) >= b.cycle
 	for _, j := range b.jobs {
 		if j.dev.demoted {
 			continue
@@ -71,7 +74,7 @@ func (b *Bus) pick(now time.Time) (nextTask, time.Time) {
 			}
 			continue
 		}
-		if best == nil || j.before(best) {
+		if best == nil || j.before(best, now, overtakes) {
 			best = j
 		}
 	}
@@ -91,20 +94,27 @@ func (b *Bus) pick(now time.Time) (nextTask, time.Time) {
 	return nextTask{}, wake
 }
 
-// before orders two due jobs.
-func (j *job) before(other *job) bool {
+// before orders two due jobs. Those that were tried in vain come behind, unless
+// they have waited for a whole period and one of them may overtake: one in a
+// cycle, so that a full line neither forgets a device nor waits for dead ones.
+func (j *job) before(other *job, now time.Time, overtakes bool) bool {
 	if j.critical != other.critical {
 		return j.critical
 	}
-	if behind := j.behind(); behind != other.behind() {
-		return !behind
+	mine, others := j.behind(now, overtakes), other.behind(now, overtakes)
+	if mine != others {
+		return others
 	}
 	return j.deadline().Before(other.deadline())
 }
 
-// behind reports whether a job was tried in vain: what it costs to try again must
+func (j *job) behind(now time.Time, overtakes bool) bool {
+	return j.tried() && !(overtakes && now.Sub(j.due) >= j.every)
+}
+
+// tried reports whether the job was tried in vain: what it costs to try again must
 // not keep those waiting that would be answered.
-func (j *job) behind() bool { return j.attempts > 0 || j.hurried || !j.failedAt.IsZero() }
+func (j *job) tried() bool { return j.attempts > 0 || j.hurried || !j.failedAt.IsZero() }
 
 // pickProbe takes the demoted devices in turn and says when the next may be asked.
 func (b *Bus) pickProbe(now time.Time) (*device, time.Time) {
@@ -177,6 +187,7 @@ func (b *Bus) failed(j *job, now time.Time, err error) {
 	if errors.Is(err, drivers.ErrDamaged) {
 		// Somebody answered: a noisy line is no dead device, and costs less time.
 		b.next(j, now)
+		b.spoilt(dev, err)
 		return
 	}
 	j.failedAt = now
@@ -188,6 +199,22 @@ func (b *Bus) failed(j *job, now time.Time, err error) {
 	}
 	b.next(j, now)
 	b.demote(dev, now, err)
+}
+
+// spoiltSlots in a row are more than noise: two devices of one address, a wrong
+// parity, a line without its resistor.
+const spoiltSlots = 20
+
+// spoilt notes a slot in which every reply was damaged. The device is asked on,
+// but nobody shall think that it is well.
+func (b *Bus) spoilt(dev *device, err error) {
+	if dev.spoilt++; dev.spoilt != spoiltSlots {
+		return
+	}
+	dev.up = false
+	dev.metrics.up.Store(false)
+	b.opts.Log.Warn("every reply of a device is damaged", "device", dev.id, "err", err,
+		"hint", "look for two devices with one address, a wrong baud or parity, and the line's ends")
 }
 
 // demote takes a device out of the schedule, but for probes.
@@ -218,7 +245,7 @@ func (b *Bus) forgive() {
 
 // restore notes that a device answered; a demoted one is polled again at once.
 func (b *Bus) restore(dev *device, now time.Time) {
-	dev.answered = now
+	dev.answered, dev.spoilt = now, 0
 	if !dev.up {
 		dev.up = true
 		dev.metrics.up.Store(true)
