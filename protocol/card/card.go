@@ -12,8 +12,10 @@
 //     bytes in hexadecimal, in the order in which the chip sends them. The 34-bit
 //     read, the raw 32-bit read, and the text read of one 4-byte UID are equal,
 //     be the text hexadecimal or decimal; so are the raw 56- and 80-bit reads of
-//     longer ones and their text. Readers differ in byte order: reversed says that
-//     this one sends the last byte first, and only UIDs are turned by it.
+//     longer ones and their text. A 40- or 64-bit read is a UID too, of 5 bytes
+//     (125 kHz tags) or 8 (ISO/IEC 15693), and equals its text. Readers differ in
+//     byte order: reversed says that this one sends the last byte first, and only
+//     UIDs are turned by it.
 //   - A 26-bit read is "h10301:facility:card". It equals nothing else: a reader
 //     that sends a UID by 26 bits drops a byte of it, and what is dropped cannot
 //     be known from another read.
@@ -83,7 +85,7 @@ func Wiegand(raw []byte, bits int, reversed bool) (Credential, error) {
 			return nil, fmt.Errorf("%w: 37 bits", ErrParity)
 		}
 		return pair("h10304:", number(raw, 1, 17), number(raw, 17, 36)), nil
-	case 32, 56, 80: // a UID as it is
+	case 32, 40, 56, 64, 80: // a UID as it is
 		return UID(raw, reversed), nil
 	}
 	c := make(Credential, 0, len("bits:512:")+2*len(raw))

@@ -52,6 +52,10 @@ func TestEachFormatHasOneForm(t *testing.T) {
 		{"32, other byte order", fmt.Sprintf("%032b", 0x3D2C1B0A), true, "uid:0A1B2C3D"},
 		{"56", fmt.Sprintf("%056b", uint64(0x04AABBCCDDEEFF)), false, "uid:04AABBCCDDEEFF"},
 		{"56, other byte order", fmt.Sprintf("%056b", uint64(0x04AABBCCDDEEFF)), true, "uid:FFEEDDCCBBAA04"},
+		{"40", fmt.Sprintf("%040b", uint64(0x0102030405)), false, "uid:0102030405"},
+		{"40, other byte order", fmt.Sprintf("%040b", uint64(0x0102030405)), true, "uid:0504030201"},
+		{"64", fmt.Sprintf("%064b", uint64(0xE004010203040506)), false, "uid:E004010203040506"},
+		{"64, other byte order", fmt.Sprintf("%064b", uint64(0xE004010203040506)), true, "uid:06050403020104E0"},
 		{"35", fmt.Sprintf("%035b", uint64(0x5_0000_0001)), false, "bits:35:A000000020"},
 		{"48, other byte order", fmt.Sprintf("%048b", uint64(0x010203040506)), true, "bits:48:010203040506"},
 		{"1", "1", false, "bits:1:80"},
@@ -220,11 +224,17 @@ func TestACredentialIsNeverShown(t *testing.T) {
 	}
 }
 
-// FuzzWiegand: a credential is in one known form, does not depend on the
-// padding, and both byte orders give UIDs that are each other's mirror.
+// uidSizes are the sizes in bytes that a UID has, however it is read.
+var uidSizes = []int{4, 5, 7, 8, 10}
+
+// FuzzWiegand: a credential is in one known form, both byte orders give UIDs that
+// are each other's mirror, and whole bytes of a UID's size give what their text
+// gives.
 func FuzzWiegand(f *testing.F) {
 	f.Add([]byte{0xBD, 0x88, 0xEB, 0x80}, 26)
 	f.Add([]byte{0x0A, 0x1B, 0x2C, 0x3D}, 32)
+	f.Add([]byte{1, 2, 3, 4, 5}, 40)
+	f.Add([]byte{0xE0, 4, 1, 2, 3, 4, 5, 6}, 64)
 	f.Add([]byte{1, 2, 3, 4, 0}, 34)
 	f.Add([]byte{1, 2, 3, 4, 0}, 37)
 	f.Fuzz(func(t *testing.T, raw []byte, bits int) {
@@ -238,6 +248,15 @@ func FuzzWiegand(f *testing.F) {
 				t.Fatal(err)
 			}
 			return
+		}
+		if bits%8 == 0 && slices.Contains(uidSizes, bits/8) {
+			for _, reversed := range []bool{false, true} {
+				text, err := Hex(hex.EncodeToString(raw), reversed)
+				read, _ := Wiegand(raw, bits, reversed)
+				if err != nil || !bytes.Equal(text, read) {
+					t.Fatalf("reversed %v: %s by bits, %s by text (%v)", reversed, []byte(read), []byte(text), err)
+				}
+			}
 		}
 		if uid, ok := bytes.CutPrefix(c, []byte("uid:")); ok {
 			b := make([]byte, len(uid)/2)
@@ -265,6 +284,9 @@ func FuzzText(f *testing.F) {
 			}
 		}
 		if c, err := Decimal(text, reversed); err == nil {
+			if n := (len(c) - len("uid:")) / 2; !slices.Contains(uidSizes, n) {
+				t.Fatalf("%q: a UID of %d bytes", text, n)
+			}
 			again, err := Hex(string(c[len("uid:"):]), false)
 			if err != nil || !bytes.Equal(c, again) {
 				t.Fatalf("%q: %s, then %s (%v)", text, []byte(c), []byte(again), err)
