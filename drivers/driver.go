@@ -56,13 +56,15 @@ type Link interface {
 }
 
 // Job is one request (or an inseparable few) that a driver wants done
-// periodically. TxBytes and RxBytes are its size on the line, for the budget.
+// periodically. TxBytes and RxBytes are its size on the line, and Requests how many
+// exchanges that are (0: one), for the budget.
 type Job struct {
 	Points   []point.ID
 	Every    time.Duration
 	Critical bool
 	TxBytes  int
 	RxBytes  int
+	Requests int
 }
 
 // Driver polls one device. Jobs is constant after construction; Do runs one of

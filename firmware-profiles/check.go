@@ -27,8 +27,8 @@ const (
 
 	// A line is not polled during a command: one pause must not look like a hung
 	// bus, and all together must not make a device look lost.
-	longestPause  = 4 * time.Second
-	longestPauses = 10 * time.Second
+	longestPause  = 2 * time.Second
+	longestPauses = 2 * time.Second
 )
 
 // checker adds to a Doc what is wrong in meaning.

@@ -106,14 +106,14 @@ func TestEveryFaultOfACommandIsReported(t *testing.T) {
 		{Name: "where", Steps: []drivers.Step{{At: drivers.Item{Space: "input"}}, {At: drivers.Item{Space: "coil", UnitPlus: 300}}}},
 		{Name: "what", Steps: []drivers.Step{{At: drivers.Item{Space: "coil"}, Multiple: true, Value: 7}}},
 		{Name: "when", Steps: []drivers.Step{{At: at, Pause: -1}, {At: at, Pause: 5 * time.Second}}},
-		{Name: "long", Steps: []drivers.Step{{At: at, Pause: 4 * time.Second}, {At: at, Pause: 4 * time.Second}, {At: at, Pause: 4 * time.Second}}},
+		{Name: "long", Steps: []drivers.Step{{At: at, Pause: time.Second}, {At: at, Pause: time.Second}, {At: at, Pause: time.Second}}},
 	}
 	_, err := New(s, drivers.Deps{Link: &drivertest.Script{}})
 	for _, want := range []string{
 		`command "": it has no name`, `command "twice": listed twice`, `command "twice": no steps`,
 		`command "where": step 1: write space "input"`, `command "where": step 2: unit id 301`,
 		`command "what": step 1: value 0x7`, `command "when": step 1: pause -1ns`, `command "when": step 2: pause 5s`,
-		`command "long": pauses of 12s`,
+		`command "long": pauses of 3s`,
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s is not in: %v", want, err)

@@ -18,8 +18,8 @@ const (
 // The line is not polled during a command. One pause must end before a bus that
 // stands still counts as hung; all of them, before its points are stale.
 const (
-	longestPause  = 4 * time.Second
-	longestPauses = 10 * time.Second
+	longestPause  = 2 * time.Second
+	longestPauses = 2 * time.Second
 )
 
 func checkOutput(spec drivers.Spec, w *drivers.Output, units unitRange) (errs []error) {

@@ -128,6 +128,7 @@ func (p *planner) group(key pace, points []*drivers.PointSpec) error {
 				return err
 			}
 			place += r.size
+			public.Requests++
 			public.TxBytes += len(r.tx)
 			public.RxBytes += r.rxBytes()
 		}

@@ -66,7 +66,8 @@ func (b *Bus) load(baud int, turnaround time.Duration) (all, critical float64) {
 		if n := len(j.dev.timing.Wake); n > 0 {
 			extra += mode.charTime(n) + j.dev.timing.WakePause
 		}
-		part := float64(mode.charTime(j.size)+turnaround+gap+extra) / float64(j.every)
+		each := turnaround + gap + extra
+		part := float64(mode.charTime(j.size)+time.Duration(j.requests)*each) / float64(j.every)
 		all += part
 		if j.critical {
 			critical += part

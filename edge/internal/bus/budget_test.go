@@ -95,3 +95,21 @@ func TestADeviceThatCannotBeAttachedLeavesNoSeries(t *testing.T) {
 		t.Errorf("%d jobs, want none of the device that was refused", len(b.jobs))
 	}
 }
+
+func TestABudgetCountsEachRequestOfAJob(t *testing.T) {
+	ratio := func(requests int) float64 {
+		b, err := New(Options{ID: "b", Link: "serial:/dev/x?baud=9600", Emit: func([]point.Reading) {}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Link("d", Timing{})
+		if err := b.Attach("d", &fakeDriver{jobs: []drivers.Job{{Every: time.Second, TxBytes: 8, RxBytes: 7, Requests: requests}}}); err != nil {
+			t.Fatal(err)
+		}
+		return b.Budget().Ratio
+	}
+	// 20 ms of turnaround and 3.6 ms of silence before each of them.
+	if more := ratio(31) - ratio(1); more < 0.70 || more > 0.72 {
+		t.Errorf("thirty requests more take %.3f of the line", more)
+	}
+}

@@ -302,7 +302,7 @@ func (b *Bus) Attach(id string, d drivers.Driver) error {
 		if spec.Every <= 0 {
 			return fmt.Errorf("bus %s: device %s: job %d has no period", b.opts.ID, id, i)
 		}
-		j := &job{dev: dev, index: i, every: spec.Every, critical: spec.Critical, size: spec.TxBytes + spec.RxBytes}
+		j := &job{dev: dev, index: i, every: spec.Every, critical: spec.Critical, size: spec.TxBytes + spec.RxBytes, requests: max(spec.Requests, 1)}
 		jobs = append(jobs, j)
 	}
 	dev.driver, dev.metrics, b.source = d, b.metrics.device(id), source

@@ -36,6 +36,7 @@ type job struct {
 	every    time.Duration
 	critical bool
 	size     int // bytes on the line, both ways
+	requests int // exchanges
 
 	due      time.Time
 	attempts int       // failed ones in this slot
