@@ -5,7 +5,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -148,8 +147,8 @@ func (f fieldwork) Command(ctx context.Context, device, name, actor string) erro
 	if err != nil {
 		outcome = "failed: " + err.Error()
 	}
-	if auditErr := f.audit(device, name, actor, outcome); auditErr != nil {
-		err = errors.Join(err, fmt.Errorf("the outcome cannot be put on record: %w", auditErr))
+	if auditErr := f.audit(device, name, actor, outcome); auditErr != nil && err == nil {
+		err = fmt.Errorf("%w: %w", web.ErrUnrecorded, auditErr)
 	}
 	return err
 }

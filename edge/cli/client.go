@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,8 +20,12 @@ import (
 	"gatehouse/edge/internal/web"
 )
 
-// askTimeout bounds one question to the daemon.
-const askTimeout = 10 * time.Second
+// How long one question to the daemon may take; an order to a device takes as
+// long as the device.
+const (
+	askTimeout   = 10 * time.Second
+	orderTimeout = 30 * time.Second
+)
 
 // reach is how a command finds the running daemon.
 type reach struct {
@@ -56,7 +61,11 @@ func (r *reach) ask(ctx context.Context, method, path string, in, out any) (acce
 	if err != nil {
 		return false, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	patience := askTimeout
+	if method == "POST" {
+		patience = orderTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var body io.Reader
 	if in != nil {
@@ -95,7 +104,7 @@ func explain(socket string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%s: permission denied: run this as the user the gateway runs as, or as root", socket)
-	case errors.Is(err, io.EOF):
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
 		return fmt.Errorf("%s: the gateway turned this user away: run this as the user the gateway runs as, or as root", socket)
 	}
 	return fmt.Errorf("%s: the gateway does not answer (%w): is it running? Name its configuration with --config", socket, err)

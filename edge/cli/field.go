@@ -12,6 +12,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"gatehouse/edge/internal/web"
 )
@@ -135,8 +136,12 @@ func commandCommand(s Streams) *cobra.Command {
 				return errors.New("not confirmed, nothing was sent: confirm on a terminal, or with --yes")
 			}
 			var done web.CommandView
-			if _, err := r.ask(cmd.Context(), "POST", path+"/"+url.PathEscape(args[1]), web.CommandRequest{Actor: by}, &done); err != nil {
+			unrecorded, err := r.ask(cmd.Context(), "POST", path+"/"+url.PathEscape(args[1]), web.CommandRequest{Actor: by}, &done)
+			if err != nil {
 				return err
+			}
+			if unrecorded {
+				fmt.Fprintln(s.Err, wordsFor(cmd).notStored)
 			}
 			if asJSON {
 				return json.NewEncoder(s.Out).Encode(done)
@@ -169,9 +174,8 @@ func listCommands(ctx context.Context, s Streams, r *reach, path string, asJSON 
 // confirmed asks the person at the terminal to type the device's id: what is
 // switched cannot be taken back.
 func confirmed(s Streams, w words, device, name string) bool {
-	in, err := os.Stdin.Stat()
-	if err != nil || in.Mode()&os.ModeCharDevice == 0 {
-		return false
+	if _, err := unix.IoctlGetTermios(int(os.Stdin.Fd()), unix.TCGETS); err != nil {
+		return false // nobody is asked through a pipe
 	}
 	fmt.Fprintf(s.Err, w.confirm, device, name, device)
 	answer, err := bufio.NewReader(os.Stdin).ReadString('\n')

@@ -18,6 +18,13 @@ import (
 // ErrUnknown occurs when there is no bus or device of that id.
 var ErrUnknown = errors.New("no such bus or device")
 
+// ErrUnrecorded occurs when an order was carried out and its outcome could not
+// be put on record.
+var ErrUnrecorded = errors.New("carried out, but the outcome is not on record")
+
+// commandTimeout bounds an order: longer than any command may take.
+const commandTimeout = 20 * time.Second
+
 // traceHold is how long a question for frames waits for one.
 const traceHold = 3 * time.Second
 
@@ -120,7 +127,10 @@ func (c *Control) commandDevice(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	device, name := r.PathValue("id"), r.PathValue("name")
-	err := c.o.Fieldwork.Command(r.Context(), device, name, req.Actor)
+	// A line that breaks, or a person who loses patience, stops no command half way.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), commandTimeout)
+	defer cancel()
+	err := c.o.Fieldwork.Command(ctx, device, name, req.Actor)
 	switch {
 	case err == nil:
 		answer(w, http.StatusOK, CommandView{device, name, req.Actor})
@@ -128,7 +138,11 @@ func (c *Control) commandDevice(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusNotFound, Failure{err.Error(), "see what can be ordered with: gatehouse command DEVICE"})
 	case errors.Is(err, drivers.ErrRefused):
 		answer(w, http.StatusConflict, Failure{err.Error(), "the device answered that it will not: look at it before you order again"})
-	case errors.Is(err, drivers.ErrNoReply), errors.Is(err, drivers.ErrLinkDown), errors.Is(err, drivers.ErrBusy):
+	case errors.Is(err, bus.ErrNotBegun):
+		answer(w, http.StatusServiceUnavailable, Failure{err.Error(), "nothing was sent: look at the link with gatehouse buses, and order again"})
+	case errors.Is(err, ErrUnrecorded):
+		answer(w, http.StatusAccepted, CommandView{device, name, req.Actor})
+	case errors.Is(err, drivers.ErrNoReply), errors.Is(err, drivers.ErrLinkDown), errors.Is(err, drivers.ErrBusy), errors.Is(err, context.DeadlineExceeded):
 		answer(w, http.StatusGatewayTimeout, Failure{err.Error(), "nobody knows whether it was carried out: look at the device before you order again"})
 	default:
 		answer(w, http.StatusInternalServerError, Failure{err.Error(), ""})
