@@ -5,8 +5,9 @@
 // many bytes as the profile says; what is no decimal number is a Fault, never a
 // value; points of one data id come from one reply; a refusal is a Fault of the
 // points asked for and leaves the meter alive; a meter whose number nobody wrote
-// down is asked for it at the start and whenever it was lost; steady-state
-// polling does not allocate.
+// down is asked for it at the start and whenever it was lost; a value comes in one
+// frame and at most one that follows, so that no meter keeps the line from the
+// others; steady-state polling does not allocate.
 package dlt645
 
 import (
@@ -172,24 +173,26 @@ func (d *Driver) find(ctx context.Context) error {
 	return nil
 }
 
-// fetch asks for the data of a job, which may come in several frames. Each
-// brings a byte at the least, so there are never more than bytes wanted.
+// fetch asks for the data of a job. A value of at most maxSize bytes fits into one
+// frame; a meter may send one more behind it. One that wants to be asked again and
+// again would hold up whoever else is on the line, and is refused.
 func (d *Driver) fetch(ctx context.Context, j *job) error {
 	reply, err := d.exchange(ctx, j.read)
 	if err != nil {
 		return err
 	}
 	j.data = append(j.data[:0], reply.Data[dlt645.IDSize:]...)
-	for n := byte(1); reply.Control&dlt645.MoreBit != 0 && len(j.data) < j.size; n++ {
-		j.next.SetNumber(n)
+	if reply.Control&dlt645.MoreBit != 0 && len(j.data) < j.size {
 		if reply, err = d.exchange(ctx, j.next); err != nil {
-			return fmt.Errorf("following frame %d: %w", n, err)
+			return fmt.Errorf("following frame: %w", err)
 		}
 		j.data = append(j.data, reply.Data[dlt645.IDSize:len(reply.Data)-1]...)
 	}
-	if len(j.data) != j.size || reply.Control&dlt645.MoreBit != 0 {
-		// Digits at the wrong place are worse than none.
-		return fmt.Errorf("%w: data of %d bytes or more, the profile has %d", drivers.ErrRefused, len(j.data), j.size)
+	switch more := reply.Control&dlt645.MoreBit != 0; {
+	case more:
+		return fmt.Errorf("%w: %d bytes of data and more to follow, the profile has %d", drivers.ErrRefused, len(j.data), j.size)
+	case len(j.data) != j.size: // digits at the wrong place are worse than none
+		return fmt.Errorf("%w: %d bytes of data, the profile has %d", drivers.ErrRefused, len(j.data), j.size)
 	}
 	return nil
 }

@@ -188,16 +188,10 @@ func TestDataOfAnotherSizeIsNoValue(t *testing.T) {
 	}
 }
 
-func TestDataOverSeveralFramesIsJoined(t *testing.T) {
-	next := func(n byte) []byte {
-		r := dlt645.NewReadNext(meter, 0x0201FF00)
-		r.SetNumber(n)
-		return r.Bytes()
-	}
+func TestDataOfTwoFramesIsJoined(t *testing.T) {
 	steps := []drivertest.Step{
 		{Request: dlt645.NewRead(meter, 0x0201FF00).Bytes(), Reply: reply(t, 0xB1, "00 FF 01 02 05 22")},
-		{Request: next(1), Reply: reply(t, 0xB2, "00 FF 01 02 01 01")},
-		{Request: next(2), Reply: reply(t, 0x92, "00 FF 01 02 23 99 21 02")},
+		{Request: dlt645.NewReadNext(meter, 0x0201FF00).Bytes(), Reply: reply(t, 0x92, "00 FF 01 02 01 23 99 21 01")},
 	}
 	p := item("volts_b", 0x0201FF00, "bcd", 6, 0.1)
 	p.Bits = 0x0000FFFF0000
@@ -209,13 +203,72 @@ func TestDataOverSeveralFramesIsJoined(t *testing.T) {
 	if err != nil || len(got) != 1 || got[0].Value != point.Float(230.1) {
 		t.Errorf("%+v, %v; want 230.1", got, err)
 	}
-	steps[2].Reply = reply(t, 0xB2, "00 FF 01 02 23 99 21 02") // and so on without end
-	if got, err := read(); !errors.Is(err, drivers.ErrRefused) || got[0].Quality != point.Fault {
+	steps[1].Reply = reply(t, 0xB2, "00 FF 01 02 01 23 99 21 01") // as many as wanted, and yet more
+	if got, err := read(); !errors.Is(err, drivers.ErrRefused) || len(got) != 1 || got[0].Quality != point.Fault {
 		t.Errorf("%+v, %v; want a fault", got, err)
 	}
 	steps[1].Reply = nil
 	if got, err := read(); !errors.Is(err, drivers.ErrNoReply) || len(got) > 0 {
 		t.Errorf("%+v, %v; want nothing but ErrNoReply", got, err)
+	}
+}
+
+// TestAMeterThatNeverEndsGivesTheLineBack: a byte a frame would be eight frames,
+// twice that for a second look, while a gas detector on the same line waits.
+func TestAMeterThatNeverEndsGivesTheLineBack(t *testing.T) {
+	link := &drivertest.Script{Record: true, Otherwise: func(request []byte) []byte {
+		f, err := dlt645.Parse(request, nil)
+		if err != nil {
+			return nil
+		}
+		data := []byte{0, 0, 0, 0, 0x10}
+		if f.Control == dlt645.ReadNext {
+			data = append(data, f.Data[dlt645.IDSize])
+		}
+		return dlt645.Frame{Address: meter, Control: f.Control | dlt645.ReplyBit | dlt645.MoreBit, Data: data}.Append(nil)
+	}}
+	p := item("energy", 0, "bcd", 8, 0.01)
+	p.MaxStep = float(1e-9)
+	d := build(t, spec(p), link)
+	for range 3 {
+		link.Sent = nil
+		var got []point.Reading
+		err := d.Do(t.Context(), 0, func(r point.Reading) { got = append(got, r) })
+		if !errors.Is(err, drivers.ErrRefused) || len(got) != 1 || got[0].Quality != point.Fault {
+			t.Errorf("%+v, %v; want a fault, and the meter alive", got, err)
+		}
+		if len(link.Sent) != 2 {
+			t.Errorf("%d questions for one value, want 2", len(link.Sent))
+		}
+	}
+}
+
+// TestOneDoAsksFewTimes: the most one turn can take is two frames and as many
+// again for the second look.
+func TestOneDoAsksFewTimes(t *testing.T) {
+	var v byte
+	link := &drivertest.Script{Record: true, Otherwise: func(request []byte) []byte {
+		f, err := dlt645.Parse(request, nil)
+		if err != nil {
+			return nil
+		}
+		if f.Control == dlt645.Read {
+			v = (v + 0x10) % 0x80
+			return dlt645.Frame{Address: meter, Control: 0xB1, Data: []byte{0, 0, 0, 0, v}}.Append(nil)
+		}
+		return dlt645.Frame{Address: meter, Control: 0x92, Data: append(f.Data[:4:4], v, v, v, v, v, v, v, 1)}.Append(nil)
+	}}
+	p := item("energy", 0, "bcd", 8, 0.01)
+	p.MaxStep = float(1e-9)
+	d := build(t, spec(p), link)
+	for want := 2; want <= 4; want += 2 {
+		link.Sent = nil
+		if err := d.Do(t.Context(), 0, func(point.Reading) {}); err != nil {
+			t.Fatal(err)
+		}
+		if len(link.Sent) != want {
+			t.Errorf("%d questions, want %d", len(link.Sent), want)
+		}
 	}
 }
 
