@@ -57,11 +57,16 @@ func newCodec(spec drivers.Spec, reach int) (*lineframe.Codec, error) {
 	if l := f.Length; l != nil {
 		format.Length = &lineframe.Length{At: l.At, Size: l.Size, Little: l.Little, Add: l.Add}
 	}
+	var errs []error
 	if len(f.Request) > lineframe.Longest {
-		return nil, fmt.Errorf("request of %d bytes: want at most %d", len(f.Request), lineframe.Longest)
+		errs = append(errs, fmt.Errorf("request of %d bytes: want at most %d", len(f.Request), lineframe.Longest))
+	}
+	if len(f.Request) == 0 && !format.Sealed() {
+		// Half a frame and half of the next would be a card that nobody holds.
+		errs = append(errs, errors.New("end: nothing tells a whole frame of a device that talks unasked; give its end bytes or its check value"))
 	}
 	codec, err := lineframe.New(format)
-	if err != nil {
+	if err = errors.Join(append(errs, err)...); err != nil {
 		return nil, err
 	}
 	// A point that goes up to the end must begin before it.

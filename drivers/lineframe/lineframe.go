@@ -2,8 +2,9 @@
 // noise: modules that answer one fixed request, and readers that talk unasked.
 //
 // It guarantees: a value is emitted only from a frame that is whole, as long as
-// every point needs, and right by its check value; all points of a frame are
-// emitted together; what is no number is a Fault, never a value; a card or a
+// every point needs, and right by its check value; a device that talks unasked
+// must have end bytes or a check value, so that a frame cut short and the one
+// behind it are never taken for one; all points of a frame are emitted together; what is no number is a Fault, never a value; a card or a
 // code leaves the driver only as a keyed hash, and is in no log and no error;
 // nothing is sent but the profile's request; steady-state polling does not
 // allocate.

@@ -11,6 +11,7 @@ import (
 
 	"gatehouse/drivers"
 	"gatehouse/drivers/drivertest"
+	"gatehouse/protocol/lineframe"
 	"gatehouse/protocol/point"
 )
 
@@ -116,6 +117,49 @@ func TestCardsAreHeardThroughWhateverTheLineDoes(t *testing.T) {
 				t.Errorf("%q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+// TestAFrameCutShortAndTheNextAreNeverOneCard cuts a frame at every byte, and
+// puts a whole one behind it.
+func TestAFrameCutShortAndTheNextAreNeverOneCard(t *testing.T) {
+	const first, second = "12345678", "9ABCDEF0"
+	crc := func(b string) string {
+		sum := lineframe.CRC16Modbus.Sum([]byte(b))
+		return b + string(sum[:])
+	}
+	check := drivers.Check{Kind: "crc16-modbus", From: 0, Until: -2, At: -2}
+	formats := map[string]struct {
+		f     drivers.Frame
+		frame func(card string) string
+	}{
+		"up to its end":     {drivers.Frame{Start: []byte{2}, End: []byte{3}, Max: 16}, func(c string) string { return "\x02" + c + "\x03" }},
+		"a size and an end": {drivers.Frame{Start: []byte{2}, End: []byte{3}, Size: 10}, func(c string) string { return "\x02" + c + "\x03" }},
+		"a size and a check": {drivers.Frame{Start: []byte{2}, Size: 11, Check: check}, func(c string) string {
+			return crc("\x02" + c)
+		}},
+		"a length and a check": {drivers.Frame{Start: []byte{2}, Max: 16, Length: &drivers.Length{At: 9, Size: 1, Add: 4}, Check: check}, func(c string) string {
+			return crc("\x02" + c + "\x08")
+		}},
+		"a length and an end": {drivers.Frame{Start: []byte{2}, End: []byte{3}, Max: 16, Length: &drivers.Length{At: 9, Size: 1, Add: 3}}, func(c string) string {
+			return "\x02" + c + "\x08\x03"
+		}},
+	}
+	for name, tt := range formats {
+		s := cards("hex", "")
+		s.Frame, s.Points[0].Size = &tt.f, 8
+		cut := tt.frame(first)
+		for n := range len(cut) {
+			for _, pieces := range [][]string{{cut[:n] + tt.frame(second)}, {cut[:n], tt.frame(second)}} {
+				if n == 0 && len(pieces) == 2 {
+					pieces = pieces[1:]
+				}
+				got := hear(t, s, nil, pieces...)
+				if len(got) != 1 || got[0].Value.Text != "<uid:"+second+">" {
+					t.Errorf("%s, cut at %d: %+v", name, n, got)
+				}
+			}
+		}
 	}
 }
 

@@ -245,6 +245,13 @@ func TestEveryFaultOfASpecIsReported(t *testing.T) {
 		{"polled card", one(func(_ *drivers.Spec, p *drivers.PointSpec) { p.Role, p.Kind, p.Type = "card", point.Text, "hex" }),
 			[]string{"only a device that talks unasked", "nothing to hash them with"}},
 		{"unasked step", one(func(s *drivers.Spec, p *drivers.PointSpec) { s.Frame.Request, p.MaxStep = nil, float(1) }), []string{"cannot be asked again"}},
+		{"unasked, by size alone", one(func(s *drivers.Spec, _ *drivers.PointSpec) { s.Frame.Request, s.Frame.Check = nil, drivers.Check{} }),
+			[]string{"give its end bytes or its check value"}},
+		{"unasked, by length alone", one(func(s *drivers.Spec, p *drivers.PointSpec) {
+			s.Frame.Request, s.Frame.Check, s.Frame.Size = nil, drivers.Check{}, 0
+			s.Frame.Max, s.Frame.Length = 20, &drivers.Length{At: 1, Size: 1, Add: 2}
+			p.Size = 3
+		}), []string{"give its end bytes or its check value", "a u16 has 2"}},
 		{"typed hex", one(func(s *drivers.Spec, p *drivers.PointSpec) {
 			s.Frame.Request, p.Role, p.Kind, p.Type = nil, "keypad", point.Text, "hex"
 		}), []string{"a typed code is text or decimal"}},

@@ -2,9 +2,15 @@
 // fixed size, of a size that stands in them, or up to their end bytes.
 //
 // It guarantees: a frame is accepted only if it begins, ends, and is as long as
-// described, is long enough for every field, and its check value is right; no
-// frame hides another that begins inside it; no function reads past the bytes it
-// is given, allocates, or panics on any input.
+// described, is long enough for every field, and its check value is right; a frame
+// that goes on to its end bytes and has no check value never holds the first bytes
+// of another; no function reads past the bytes it is given, allocates, or panics
+// on any input.
+//
+// It cannot promise that of a frame whose size is known: its data may look like a
+// beginning. If such a frame was cut short, what follows fills it up, and only its
+// end bytes or its check value can tell. Format.Sealed says whether there are any.
+// One with neither is for devices that answer a request on a quiet line.
 package lineframe
 
 import (
@@ -34,6 +40,9 @@ type Format struct {
 	Check  Check
 	Reach  int // a shorter frame lacks a field
 }
+
+// Sealed reports whether frames show at their end that they are whole.
+func (f *Format) Sealed() bool { return len(f.End) > 0 || f.Check.Kind != None }
 
 // Length is where a frame says how long it is: the number at At, of Size bytes,
 // plus Add.

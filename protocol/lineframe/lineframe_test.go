@@ -232,9 +232,38 @@ func TestEveryFaultOfAFormatIsReported(t *testing.T) {
 	}
 }
 
+// TestWhatFillsUpAFrameCutShort: without a seal a frame of known size takes the
+// next one for its rest, which is why a device that talks unasked needs one.
+func TestWhatFillsUpAFrameCutShort(t *testing.T) {
+	crc := Check{CRC16Modbus, 0, -2, -2}
+	tests := []struct {
+		name   string
+		f      Format
+		sealed bool
+		taken  bool // a cut frame and the next are taken for one
+	}{
+		{"size", Format{Start: []byte{2}, Size: 6}, false, true},
+		{"size and end", Format{Start: []byte{2}, End: []byte{3}, Size: 6}, true, false},
+		{"size and check", Format{Start: []byte{2}, Size: 6, Check: crc}, true, false},
+		{"length", Format{Start: []byte{2}, Max: 9, Length: &Length{At: 1, Size: 1}}, false, true},
+		{"length and end", Format{Start: []byte{2}, End: []byte{3}, Max: 9, Length: &Length{At: 1, Size: 1}}, true, false},
+		{"end", Format{Start: []byte{2}, End: []byte{3}, Max: 9}, true, false},
+	}
+	for _, tt := range tests {
+		if tt.f.Sealed() != tt.sealed {
+			t.Errorf("%s: sealed %v, want %v", tt.name, !tt.sealed, tt.sealed)
+		}
+		cut, whole := []byte{2, 6, '1'}, []byte{2, 6, 'A', 'B', 'C', 3}
+		if _, err := codec(t, tt.f).Judge(append(cut, whole...)); (err == nil) != tt.taken {
+			t.Errorf("%s: %v, want taken: %v", tt.name, err, tt.taken)
+		}
+	}
+}
+
 // FuzzJudge checks that a frame that is accepted keeps its description: where it
-// begins and ends, its size and its check value, and that no beginning of it is
-// accepted or refused.
+// begins and ends, its size and its check value, that it holds no beginning of
+// another where that is promised, and that no beginning of it is accepted or
+// refused.
 func FuzzJudge(f *testing.F) {
 	f.Add(byte(0), unhex(f, "FF 86 00 05 00 02 00 D1 00 03 9F"))
 	f.Add(byte(1), []byte("\x0212345\r\n"))
@@ -258,6 +287,8 @@ func FuzzJudge(f *testing.F) {
 			t.Fatalf("% X does not begin and end as described", frame)
 		case len(frame) < c.Shortest(), len(frame) > c.Longest():
 			t.Fatalf("% X has %d bytes", frame, len(frame))
+		case format.Size == 0 && format.Length == nil && width == 0 && bytes.LastIndex(frame, format.Start) > 0:
+			t.Fatalf("% X holds the beginning of another", frame)
 		case !bytes.Equal(frame[at:at+width], sum[:width]):
 			t.Fatalf("% X has a wrong check value", frame)
 		case c.Field(frame, format.Reach, 0) == nil && format.Reach+c.Tail() <= len(frame):
