@@ -16,11 +16,20 @@
 // alone for another timeout (four, once it is demoted): only a reply later than
 // that, of the same device, function and length, could not be told apart.
 //
+// When devices fall silent one after the other, each that follows has a short try
+// first, so that those that live are found among the dead in little more than one
+// timeout; whoever was tried in vain waits behind the others, but not for ever.
+//
+// An order (a write, a person's command) goes ahead of every poll. It is not sent
+// once whoever gave it has given up; one that has begun tells its outcome; a
+// command is never sent twice; and no reply that comes late confirms another.
+//
+// A device that talks unasked has its link for itself.
+//
 // A write is confirmed by a reply that repeats it, and some RS-485 adapters play
 // back what is sent: a dead device would seem to obey. The first read on the
 // line shows such an adapter, be its device dead or alive, and from then on the
-// echo of a write is no confirmation. A write before the first read can be
-// confirmed by its own echo.
+// echo of a write is no confirmation; before the first write something is read.
 package bus
 
 import (
@@ -109,6 +118,7 @@ type Bus struct {
 	held      []order        // those that a late reply to an earlier one could confirm
 	hurry     bool           // the device has only a short try
 	batch     []point.Reading
+	widest    int // points of the job that has most
 	collect   func(point.Reading)
 	rx        [rxSize]byte
 	echo      bool      // the line plays back what is sent on it
@@ -304,6 +314,7 @@ func (b *Bus) Attach(id string, d drivers.Driver) error {
 		}
 		j := &job{dev: dev, index: i, every: spec.Every, critical: spec.Critical, size: spec.TxBytes + spec.RxBytes, requests: max(spec.Requests, 1)}
 		jobs = append(jobs, j)
+		b.widest = max(b.widest, len(spec.Points))
 	}
 	dev.driver, dev.metrics, b.source = d, b.metrics.device(id), source
 	dev.writer, _ = d.(drivers.Writer)
@@ -348,6 +359,7 @@ func (b *Bus) start() {
 		j.due = b.gridBefore(now, j.every)
 	}
 	b.timer = time.NewTimer(0)
+	b.batch = make([]point.Reading, 0, b.widest)
 	b.metrics.budget.Store(math.Float64bits(b.Budget().Ratio))
 	if what, hint := b.Warning(); what != "" {
 		b.opts.Log.Warn(what, "link", b.link.String(), "hint", hint)
