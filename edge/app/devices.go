@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"gatehouse/drivers"
@@ -163,21 +164,26 @@ func (f fieldwork) audit(device, name, actor, outcome string) error {
 	return f.commit("", nil, f.record(wire.LaneEvent, wire.KindGatewayCommand, body))
 }
 
-// Budgets says of each bus of a plan whose line has not the time for it; it
-// opens no device. file is where the plan was read.
-func Budgets(plan config.Plan, file string) []config.Problem {
+// Budgets says which devices of a plan the gateway would refuse to start with, and
+// of each bus whether its line has the time for the others; it opens no device.
+// file is where the plan was read.
+func Budgets(plan config.Plan, file string) (refused, tight []config.Problem) {
 	set, err := newBuses(plan, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
-		return []config.Problem{{File: file, Key: "devices", What: err.Error(), Hint: "the gateway will not start like this"}}
-	}
-	defer set.acceptor.Close()
-	var out []config.Problem
-	for _, b := range set.list {
-		if what, hint := b.bus.Warning(); what != "" {
-			out = append(out, config.Problem{File: file, Key: "buses." + b.id, What: what, Hint: hint})
+		for what := range strings.SplitSeq(err.Error(), "\n") {
+			refused = append(refused, config.Problem{File: file, Key: "devices", What: what, Hint: "the gateway will not start like this"})
 		}
 	}
-	return out
+	if set == nil {
+		return refused, nil
+	}
+	defer set.acceptor.Close()
+	for _, b := range set.list {
+		if what, hint := b.bus.Warning(); what != "" {
+			tight = append(tight, config.Problem{File: file, Key: "buses." + b.id, What: what, Hint: hint})
+		}
+	}
+	return refused, tight
 }
 
 // write commands an output point on its bus.

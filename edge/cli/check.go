@@ -31,12 +31,9 @@ func checkCommand(s Streams) *cobra.Command {
 		Args:  noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			plan, err := config.Load(path)
-			var problems config.Errors
-			if err != nil && !errors.As(err, &problems) {
+			problems, err := judge(&plan, err, func(plan config.Plan) (refused, tight []config.Problem) { return app.Budgets(plan, path) })
+			if err != nil {
 				return err
-			}
-			if err == nil {
-				plan.Warnings = append(plan.Warnings, app.Budgets(plan, path)...)
 			}
 			if asJSON {
 				return printFindings(s, problems, plan.Warnings)
@@ -58,6 +55,22 @@ func checkCommand(s Streams) *cobra.Command {
 	configFlag(cmd, &path)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON list")
 	return cmd
+}
+
+// judge returns what keeps the gateway from starting: what loading the plan found
+// and, if that was nothing, what its drivers refuse on trial. What only slows it
+// joins the warnings of the plan.
+func judge(plan *config.Plan, loading error, trial func(config.Plan) (refused, tight []config.Problem)) (config.Errors, error) {
+	var problems config.Errors
+	switch {
+	case errors.As(loading, &problems):
+		return problems, nil
+	case loading != nil:
+		return nil, loading
+	}
+	refused, tight := trial(*plan)
+	plan.Warnings = append(plan.Warnings, tight...)
+	return refused, nil
 }
 
 func printFindings(s Streams, problems, warnings []config.Problem) error {
