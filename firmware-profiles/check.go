@@ -29,6 +29,10 @@ const (
 	// bus, and all together must not make a device look lost.
 	longestPause  = 2 * time.Second
 	longestPauses = 2 * time.Second
+
+	shortestTimeout = 10 * time.Millisecond
+	longestTimeout  = 30 * time.Second
+	longestGap      = time.Second
 )
 
 // checker adds to a Doc what is wrong in meaning.
@@ -121,8 +125,14 @@ func (c checker) timing() {
 	if t.Poll < shortestPoll && !(c.p.Unasked() && !c.Has("timing.poll")) {
 		c.Fail("timing.poll", fmt.Sprintf("give a period of %v or more", shortestPoll), "is missing or too short")
 	}
-	if t.Timeout < 0 || t.Gap < 0 {
-		c.Fail("timing", "use positive durations", "is negative")
+	if slowest := c.way.slowest; slowest > 0 && t.Poll > slowest {
+		c.Fail("timing.poll", fmt.Sprintf("use %v or less", slowest), "%v of silence end the session", t.Poll)
+	}
+	if t.Timeout != 0 && (t.Timeout < shortestTimeout || t.Timeout > longestTimeout) {
+		c.Fail("timing.timeout", fmt.Sprintf("use %v to %v", shortestTimeout, longestTimeout), "%v is out of range", t.Timeout)
+	}
+	if t.Gap < 0 || t.Gap > longestGap {
+		c.Fail("timing.gap", fmt.Sprintf("use 0s to %v", longestGap), "%v is out of range", t.Gap)
 	}
 	switch {
 	case t.Offline == 0 && c.p.Unasked():
@@ -189,29 +199,10 @@ func (c checker) fingerprint() {
 			c.Fail(key+".min", "swap them", "min is above max")
 		}
 		for _, code := range m.Equals {
-			if !fits(code, m.Type, 0) {
+			if like := (Point{Type: m.Type}); !like.holds(code) {
 				c.Fail(key+".equals", "use the raw value", "%#x does not fit %s", code, m.Type)
 			}
 		}
-	}
-}
-
-func (c checker) states(key string, tables map[string]StateSet) {
-	for table, set := range tables {
-		c.stateSet(key+"."+table, set)
-	}
-}
-
-func (c checker) stateSet(at string, set StateSet) {
-	seen := make(map[string]bool)
-	for _, code := range slices.Sorted(maps.Keys(set)) {
-		s := set[code]
-		key := fmt.Sprintf("%s.%d", at, code)
-		if !point.ValidName(s.Name) || seen[s.Name] {
-			c.Fail(key+".name", "use a name of its own, of letters, digits and '_'", "%q cannot name a state", s.Name)
-		}
-		seen[s.Name] = true
-		oneOf(c, key+".class", s.Class, classes)
 	}
 }
 
@@ -229,17 +220,52 @@ func (c checker) points() {
 
 // references checks the names by which parts of the profile call each other.
 func (c checker) references() {
+	at := func(i int) string { return fmt.Sprintf("points[%d]", i) }
 	for i, p := range c.p.Points {
-		key := fmt.Sprintf("points[%d]", i)
+		key := at(i)
 		if p.States != "" && c.p.States[p.States] == nil {
 			c.Fail(key+".states", "add it under states", "there is no table %q", p.States)
 		}
+		c.table(key, c.p.States[p.States], &p)
 		if p.StatusOf == "" {
 			continue
 		}
 		i := slices.IndexFunc(c.p.Points, func(o Point) bool { return o.Name == p.StatusOf && o.Count == 0 })
 		if i < 0 || c.p.Points[i].Kind() != point.State {
 			c.Fail(key+".status_of", "name a point of role detector_state or state", "%q is no state point", p.StatusOf)
+		}
+	}
+	c.together(at)
+}
+
+// sizeOfData is how many bytes a value behind a data id can have.
+var sizeOfData = span{1, 8}
+
+// together checks what points of one device must agree on: of a DL/T 645 meter
+// one data id is read once, for all that stands in it. Key says where a point
+// was given its place; "" is not looked at.
+func (c checker) together(key func(point int) string) {
+	if c.way.name != "dlt645" {
+		return
+	}
+	for i := range c.p.Points {
+		p := &c.p.Points[i]
+		if key(i) == "" || p.Open() || !sizeOfData.has(int64(p.Size)) {
+			continue
+		}
+		for j := range c.p.Points {
+			o := &c.p.Points[j]
+			switch {
+			case i == j || o.Open() || !sizeOfData.has(int64(o.Size)):
+				continue
+			case o.Address == p.Address && o.Size != p.Size:
+				c.Fail(key(i)+".address", "give both the whole of the data, and pick by bits", "has %d bytes, but point %s has %d of the same data", p.Size, o.Name, o.Size)
+			case (o.Name == p.StatusOf || o.StatusOf == p.Name) && o.Address != p.Address:
+				c.Fail(key(i)+".address", "let a value and its state stand in one data id", "point %s stands in other data", o.Name)
+			default:
+				continue
+			}
+			break // one is enough
 		}
 	}
 }
@@ -267,6 +293,9 @@ func (c checker) commands() {
 				if !c.Has(at + part) {
 					c.Fail(at+part, "write it, a 0 too", "is missing")
 				}
+			}
+			if s.Space == "coil" && s.Multiple && !isBit(s.Value) {
+				c.Fail(at+".value", "use 0 or 1", "%#x is no bit, as function 15 carries it", s.Value)
 			}
 			if s.Pause < 0 || s.Pause > longestPause {
 				c.Fail(at+".pause", fmt.Sprintf("use 0s to %v", longestPause), "%v is out of range", s.Pause)
@@ -298,15 +327,28 @@ func (c checker) variants() {
 				c.Fail(at, "name a point of this profile", "there is no point %q", pointName)
 				continue
 			}
-			if patch.Scale != nil && *patch.Scale == 0 {
-				c.Fail(at+".scale", "use the factor to the unit", "is zero")
+			if patch.Scale != nil && *patch.Scale == 0 { // before the default hides it
+				c.Fail(at+".scale", scaleHint, "is zero")
 			}
 			p := patch.apply(c.p.Driver, c.p.Points[i])
 			patched := c
 			patched.stated = !c.sound[pointName]
 			patched.value(at, &p)
+			patched.table(at, c.p.States[p.States], &p)
 		}
+		c.variantTogether(key, v)
 	}
+}
+
+// variantTogether checks what the points agree on as a variant has them.
+func (c checker) variantTogether(key string, v Variation) {
+	whole := *c.p
+	whole.Points = slices.Clone(whole.Points)
+	for i, p := range whole.Points {
+		whole.Points[i] = v.Points[p.Name].apply(whole.Driver, p)
+	}
+	c.p, c.stated = &whole, true
+	c.together(func(i int) string { return key + ".points." + whole.Points[i].Name })
 }
 
 // RoleNames lists the published roles in order.

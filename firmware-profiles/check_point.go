@@ -3,7 +3,6 @@ package profiles
 import (
 	"fmt"
 	"math"
-	"math/bits"
 	"slices"
 
 	"gatehouse/firmware-profiles/strict"
@@ -113,7 +112,7 @@ func (c checker) place(key string, p *Point) {
 		c.Fail(key+".type", "remove it", "space %s says what the value is", p.Space)
 	}
 	c.bitInBitSpace(key, p.Space, p.Type)
-	if p.Swap && p.Space != "holding" && p.Space != "input" {
+	if p.Swap && (!c.way.registers || p.Space != "holding" && p.Space != "input") {
 		c.Fail(key+".swap", "remove it", "only registers have two bytes to swap")
 	}
 	if c.way.name == "dlt645" && p.Order == "LH" {
@@ -128,8 +127,19 @@ func (c checker) place(key string, p *Point) {
 	if end > last {
 		c.Fail(key+".address", fmt.Sprintf("addresses are zero-based, 0 to %d", last), "ends at %d", end)
 	}
-	if f := c.p.Frame; c.way.name == "lineframe" && f != nil && f.Size > 0 && f.Size <= maxFrame && end >= int64(f.Size) {
-		c.Fail(key+".address", fmt.Sprintf("the frame has bytes 0 to %d", f.Size-1), "ends at byte %d", end)
+	if c.way.name == "lineframe" {
+		c.inFrame(key, end)
+	}
+}
+
+// inFrame checks that the longest frame has a value's last byte.
+func (c checker) inFrame(key string, end int64) {
+	f := c.p.Frame
+	if f == nil {
+		return
+	}
+	if longest := f.longest(); longest > 0 && longest <= maxFrame && end >= int64(longest) {
+		c.Fail(key+".address", fmt.Sprintf("the frame has bytes 0 to %d", longest-1), "ends at byte %d", end)
 	}
 }
 
@@ -149,7 +159,7 @@ func (c checker) size(key string, p *Point) {
 			c.Fail(key+".size", "remove it", "type %s has its own", p.Type)
 		}
 	case c.way.name == "dlt645":
-		if p.Size < 1 || p.Size > 8 {
+		if !sizeOfData.has(int64(p.Size)) {
 			c.Fail(key+".size", "use 1 to 8, as the data id's table has it", "%d bytes are no value", p.Size)
 		}
 	case p.Size < 0 || p.Size > maxFrame:
@@ -219,6 +229,9 @@ func (c checker) reader(key string, p *Point, info point.RoleInfo) {
 			c.Fail(key+".role", "use role "+p.Space, "space %s holds nothing else", p.Space)
 		}
 	case "output", "led", "buzzer":
+		if p.Invert && p.Space != "output" {
+			c.Fail(key+".invert", "swap on and off", "only a contact has a sense")
+		}
 		if !info.Output {
 			c.Fail(key+".role", "use relay, siren, indicator or buzzer", "role %s is read, but a door reader's %s is commanded", p.Role, p.Space)
 		}
@@ -229,110 +242,6 @@ func (c checker) reader(key string, p *Point, info point.RoleInfo) {
 	default:
 		if info.Kind != point.Bool || info.Output {
 			c.Fail(key+".role", "use the role of a contact", "role %s does not go with space %s", p.Role, p.Space)
-		}
-	}
-}
-
-// codes checks the raw values that mean something of their own.
-func (c checker) codes(key string, p *Point) {
-	switch {
-	case p.Active == nil && p.Inactive == nil:
-	case p.Kind() != point.Bool:
-		c.Fail(key+".active", "remove it: a state point names its codes under states", "only contacts are active or not")
-	case p.Active == nil:
-		c.Fail(key+".inactive", "give active too", "does not say what is active")
-	case p.Type == "bit":
-		c.Fail(key+".active", "use invert", "a bit has two codes")
-	case p.Inactive != nil && *p.Active == *p.Inactive:
-		c.Fail(key+".inactive", "give the two codes", "%d is both", *p.Active)
-	}
-	for _, code := range []struct {
-		key   string
-		value *uint64
-	}{{".active", p.Active}, {".inactive", p.Inactive}} {
-		if code.value != nil && p.Type != "" && !fits(*code.value, p.Type, p.Bits) {
-			c.Fail(key+code.key, "use the raw value, after bits", "%#x never occurs", *code.value)
-		}
-	}
-	for _, s := range p.Sentinels {
-		if p.Type != "" && !fits(s, p.Type, p.Bits) {
-			c.Fail(key+".sentinels", "use the raw value, after bits", "%#x never occurs", s)
-		}
-	}
-}
-
-// fits reports whether a raw code can occur in a value of a type, of which
-// some bits may be picked.
-func fits(code uint64, kind string, picked uint64) bool {
-	f := forms[kind]
-	width := 8 * f.size
-	switch {
-	case f.class == 'b':
-		width = 1
-	case picked != 0:
-		width = bits.OnesCount64(picked)
-	case f.class != 'u':
-		return true // of signed values and digits the driver says how they are compared
-	}
-	return width >= 64 || code>>width == 0
-}
-
-// number checks what turns raw bits into a value.
-func (c checker) number(key string, p *Point) {
-	f := forms[p.Type]
-	width, unsigned := 8*f.size, f.class == 'u'
-	if p.Type == "bcd" || p.Type == "sbcd" || p.Type == "hex" {
-		width, unsigned = 8*p.Size, true // of its digits as they are sent
-		if p.Type == "hex" {
-			width = 4 * p.Size
-		}
-	}
-	if p.Bits != 0 && p.Type != "" && (!unsigned || width < 64 && p.Bits>>width != 0) {
-		c.Fail(key+".bits", "pick bits of an unsigned type that is wide enough", "%#x does not fit %s", p.Bits, p.Type)
-	}
-	if f.class == 'f' && len(p.Sentinels) > 0 {
-		c.Fail(key+".sentinels", "use min and max", "a float has none")
-	}
-	if p.Min != nil && p.Max != nil && *p.Min > *p.Max {
-		c.Fail(key+".min", "swap them", "min is above max")
-	}
-	if p.MaxStep != nil && c.p.Unasked() {
-		c.Fail(key+".max_step", "remove it", "a device that talks unasked cannot be asked again")
-	}
-	if p.MaxStep != nil && (*p.MaxStep <= 0 || p.Kind() != point.Number) {
-		c.Fail(key+".max_step", "give a positive step of a number, or remove it", "%v is no step", *p.MaxStep)
-	}
-}
-
-func (c checker) lookups(key string, p *Point) {
-	c.lookup(key+".decimals", p.Decimals, p)
-	c.lookup(key+".unit_from", p.UnitFrom, p)
-	if p.Decimals == nil {
-		return
-	}
-	for code, n := range p.Decimals.Map {
-		if n != math.Trunc(n) || n < 0 || n > 9 {
-			c.Fail(fmt.Sprintf("%s.decimals.map.%d", key, code), "use 0 to 9", "%v is no number of decimals", n)
-		}
-	}
-}
-
-func (c checker) lookup(key string, l *Lookup, p *Point) {
-	if l == nil {
-		return
-	}
-	if l.Space != "holding" && l.Space != "input" {
-		c.Fail(key+".space", "holding or input", "a code stands in a register, not in a %q", l.Space)
-	}
-	if l.Bits > math.MaxUint16 {
-		c.Fail(key+".bits", "pick bits of 16", "%#x is wider than a register", l.Bits)
-	}
-	if p.Kind() != point.Number {
-		c.Fail(key, "remove it", "does not go with role %s", p.Role)
-	}
-	for code, factor := range l.Map {
-		if factor < 0 {
-			c.Fail(fmt.Sprintf("%s.map.%d", key, code), "use a positive number", "%v is negative", factor)
 		}
 	}
 }
@@ -363,16 +272,35 @@ func (c checker) write(key string, p *Point) {
 	case w.On != nil && *w.On == *w.Off:
 		c.Fail(key+".on", "give two values", "%d is written for both", *w.On)
 	}
-	if top := int(max(w.Address, deref(w.PulseAddress))) + max(p.Count, 1) - 1; top > math.MaxUint16 {
+	if top := int(max(w.Address, deref(w.PulseAddress))) + (max(p.Count, 1)-1)*c.way.width(p); top > math.MaxUint16 {
 		c.Fail(key+".address", "addresses are zero-based, 0 to 65535", "ends at %d", top)
 	}
 	if w.Multiple && !c.way.registers {
 		c.Fail(key+".multiple", "remove it", "driver %s has one way to write", c.way.name)
 	}
-	if (w.PulseAddress != nil) != (w.PulseMax > 0) || w.PulseMax%pulseStep != 0 {
-		c.Fail(key+".pulse_max", "give pulse_address and pulse_max together, in steps of 100ms", "does not describe a pulse")
+	if (w.PulseAddress != nil) != (w.PulseMax > 0) || w.PulseMax%pulseStep != 0 || c.way.registers && w.PulseMax > longestPulse {
+		c.Fail(key+".pulse_max", fmt.Sprintf("give pulse_address and pulse_max together, in steps of 100ms up to %v", longestPulse), "does not describe a pulse")
+	}
+	if p.Space == "coil" {
+		c.coilValues(key, w)
 	}
 }
+
+// longestPulse is the longest that the value of a coil can say.
+const longestPulse = 0x7FFF * pulseStep
+
+// coilValues checks what is written to a coil as one bit.
+func (c checker) coilValues(key string, w *Write) {
+	if !w.Multiple || w.On == nil || w.Off == nil {
+		return
+	}
+	if !isBit(*w.On) || !isBit(*w.Off) || min(*w.On, 1) == min(*w.Off, 1) {
+		c.Fail(key+".on", "give a 1 and a 0", "function 15 carries one bit")
+	}
+}
+
+// isBit reports whether a value is one that function 15 can carry.
+func isBit(value uint16) bool { return value <= 1 || value == 0xFF00 }
 
 // The most that a door reader takes, OSDP v2.2: colours of a light, tones, and
 // times of one or two bytes in steps of 100 ms.

@@ -264,11 +264,11 @@ type Register struct {
 	Address   *uint32    `yaml:"address"`
 	Type      string     `yaml:"type"`
 	Order     string     `yaml:"order"`
-	Swap      bool       `yaml:"swap"`
-	Bits      uint64     `yaml:"bits"`
+	Swap      *bool      `yaml:"swap"`
+	Bits      *uint64    `yaml:"bits"`
 	Unit      point.Unit `yaml:"unit"`
-	Scale     float64    `yaml:"scale"`
-	Offset    float64    `yaml:"offset"`
+	Scale     *float64   `yaml:"scale"`
+	Offset    *float64   `yaml:"offset"`
 	Active    *uint64    `yaml:"active"`
 	Inactive  *uint64    `yaml:"inactive"`
 	Sentinels []uint64   `yaml:"sentinels"`
@@ -312,6 +312,7 @@ func LoadFile(file string) (Profile, error) {
 func Parse(file string, data []byte) (Profile, error) {
 	var p Profile
 	d := strict.Decode(file, data, &p)
+	p.zeroScales(d) // before a default hides them
 	p.fill()
 	p.check(d, strings.TrimSuffix(filepath.Base(file), ".yaml"))
 	if err := d.Err(); err != nil {

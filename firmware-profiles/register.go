@@ -42,9 +42,20 @@ func (p Profile) Place(d *strict.Doc, key, name string, role point.Role, r Regis
 	case isState && len(p.States[pt.States]) == 0:
 		c.Fail(key+".states", "name the codes: {0: {name: normal, class: normal}, …}", "is missing")
 	}
+	if r.Scale != nil && *r.Scale == 0 {
+		c.Fail(key+".scale", scaleHint, "is zero")
+		pt.Scale = 1 // one finding is enough
+	}
 	c.value(key, &pt)
+	c.table(key, p.States[pt.States], &pt)
 	pt.Role = p.Points[i].Role
 	p.Points = slices.Clone(p.Points)
 	p.Points[i] = pt
+	c.together(func(n int) string {
+		if n == i {
+			return key
+		}
+		return ""
+	})
 	return p
 }

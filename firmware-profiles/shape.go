@@ -81,6 +81,10 @@ func (p Profile) Addresses() (first, last int, ok bool) {
 	return int(s.first), int(s.last), s != span{}
 }
 
+// SlowestPoll is how seldom a device of this kind may be asked before it gives up
+// what was agreed with it; 0 if it does not care.
+func (p Profile) SlowestPoll() time.Duration { return wayOf(p.Driver).slowest }
+
 // expand writes rows of points out.
 func (p *Profile) expand() {
 	var out []Point
@@ -155,11 +159,11 @@ func (r Register) apply(driver string, p Point) Point {
 	p.move(driver, r.Space, r.Type)
 	replace(&p.Address, r.Address)
 	p.Order = or(r.Order, p.Order)
-	p.Swap = p.Swap || r.Swap
-	p.Bits = or(r.Bits, p.Bits)
+	replace(&p.Swap, r.Swap)
+	replace(&p.Bits, r.Bits)
 	p.Unit = or(r.Unit, p.Unit)
-	p.Scale = or(r.Scale, p.Scale)
-	p.Offset = or(r.Offset, p.Offset)
+	replace(&p.Scale, r.Scale)
+	replace(&p.Offset, r.Offset)
 	keep(&p.Active, r.Active)
 	keep(&p.Inactive, r.Inactive)
 	keep(&p.Min, r.Min)
@@ -172,8 +176,16 @@ func (r Register) apply(driver string, p Point) Point {
 	return p
 }
 
-// move puts a point into another space. A type that it did not state follows.
+// move puts a point into another space. A type that it did not state follows,
+// and so do the codes beside it.
 func (p *Point) move(driver, space, kind string) {
+	for _, l := range []**Lookup{&p.Decimals, &p.UnitFrom} {
+		if *l != nil && space != "" && (*l).Space == p.Space {
+			own := **l
+			own.Space = space
+			*l = &own
+		}
+	}
 	if p.Type == defaultType(driver, p.Space) && space != "" {
 		p.Type = ""
 	}

@@ -1,16 +1,20 @@
 package profiles
 
-import "math"
+import (
+	"math"
+	"time"
+)
 
 // way is what the profiles of one driver can say: where its points stand, and
 // what their bytes may be.
 type way struct {
 	name      string
 	spaces    []string
-	types     []string // of values; none: the space says what a value is
-	addresses span     // on its line, set on the device
-	items     span     // of a point within its space
-	registers bool     // counts in registers of 16 bits: holes, lookups, commands, several addresses
+	types     []string      // of values; none: the space says what a value is
+	addresses span          // on its line, set on the device
+	items     span          // of a point within its space
+	registers bool          // counts in registers of 16 bits: holes, lookups, commands, several addresses
+	slowest   time.Duration // poll that keeps a session alive; 0: none is kept
 }
 
 // span is a range of addresses; the zero span means that there are none.
@@ -33,6 +37,7 @@ var ways = []way{
 		spaces:    []string{"card", "keypad", "tamper", "power", "secure", "secure_lost", "input", "output", "led", "buzzer"},
 		addresses: span{0, 126}, // OSDP v2.2, 5.5: 127 is everyone
 		items:     span{0, math.MaxUint8},
+		slowest:   offlineOSDP / 2, // leaves room for a lost reply
 	},
 	{
 		name:   "dlt645",

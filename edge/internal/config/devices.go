@@ -136,6 +136,9 @@ func (l *loader) device(key string, d *Device, p profiles.Profile, b Bus) Device
 		}
 		overrides[name] = l.override(at, site, pt)
 	}
+	for _, pt := range p.Points {
+		l.doubts(key, d, p, pt, overrides[pt.Name].role(pt))
+	}
 	target := Target{Device: d.ID, Address: d.Address, Every: d.Poll, Framing: b.Framing, AllowClear: d.ClearText}
 	if d.Meter != anyMeter {
 		target.Meter = d.Meter
@@ -159,11 +162,14 @@ func (l *loader) poll(key string, d *Device, p profiles.Profile) {
 	if !given {
 		d.Poll = p.Timing.Poll
 	}
+	slowest := p.SlowestPoll()
 	switch offline := p.Timing.Offline; {
 	case given && p.Unasked():
 		l.Fail(key+".poll", "remove it", "nobody asks a device that talks by itself")
 	case given && (d.Poll < shortestPoll || d.Poll > longestPoll):
 		l.Fail(key+".poll", "use 10ms to 1h", "%v is out of range", d.Poll)
+	case given && slowest > 0 && d.Poll > slowest:
+		l.Fail(key+".poll", fmt.Sprintf("ask at least every %v", slowest), "the device takes a silence like %v for the end", d.Poll)
 	case given && offline > 0 && d.Poll >= offline:
 		l.Fail(key+".poll", fmt.Sprintf("ask more often than every %v", offline), "the device counts as lost after %v of silence", offline)
 	}
@@ -172,7 +178,7 @@ func (l *loader) poll(key string, d *Device, p profiles.Profile) {
 // deviceTiming is how the device wants to be spoken to.
 func (l *loader) deviceTiming(key string, d *Device, p profiles.Profile, b Bus, spec drivers.Spec) bus.Timing {
 	l.timing(key, d.Timeout, d.Gap)
-	t := bus.Timing{Timeout: p.Timing.Timeout, Gap: p.Timing.Gap, Mode: l.mode(key, d, b), Reveal: reveal(p.Driver, spec)}
+	t := bus.Timing{Timeout: patience(p, b), Gap: p.Timing.Gap, Mode: l.mode(key, d, b), Reveal: reveal(p.Driver, spec)}
 	if d.Timeout > 0 {
 		t.Timeout = d.Timeout
 	}
@@ -183,6 +189,24 @@ func (l *loader) deviceTiming(key string, d *Device, p profiles.Profile, b Bus, 
 		t.Wake, t.WakePause = w.Bytes, w.Pause
 	}
 	return t
+}
+
+// networkShare is what a network may add to a device's reply, as in a bus's own
+// default.
+const networkShare = time.Second
+
+// patience is how long the device may take by its profile, and by what the site
+// says of its bus; 0 is the bus's own default. A profile knows the device and not
+// the way to it.
+func patience(p profiles.Profile, b Bus) time.Duration {
+	timeout := p.Timing.Timeout
+	if timeout == 0 {
+		return 0
+	}
+	if link, err := bus.ParseLink(b.Link); err == nil && !link.Serial {
+		timeout += networkShare
+	}
+	return max(timeout, b.Timeout)
 }
 
 // mode is the device's own line setting: the zero Mode if it has none.

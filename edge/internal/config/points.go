@@ -30,6 +30,9 @@ func (l *loader) override(key string, site DevicePoint, p profiles.Point) Overri
 		case o.Contact != contactNO && o.Contact != contactNC:
 			l.Fail(key+".contact", "no: closes to alarm; nc: opens to alarm", "unknown contact sense %q", o.Contact)
 			o.Contact = ""
+		case o.Contact == contactNC && (p.Active != nil || p.Inactive != nil):
+			l.Fail(key+".contact", "remove it: if the codes are the other way round, state so by active and inactive", "point %s has codes, not a contact", p.Name)
+			o.Contact = ""
 		}
 	}
 	if l.Has(key + ".pulse") {
@@ -39,6 +42,18 @@ func (l *loader) override(key string, site DevicePoint, p profiles.Point) Overri
 		}
 	}
 	return o
+}
+
+// doubts warns of what would keep a safety point silent, where the site wrote it: in
+// the register of a device, or in a profile of its own.
+func (l *loader) doubts(key string, d *Device, p profiles.Profile, pt profiles.Point, role point.Role) {
+	for _, doubt := range p.Doubts(pt, role) {
+		at, what := key+".profile", "point "+pt.Name+": "+doubt.What
+		if register := key + ".points." + pt.Name + ".register"; l.Has(register + "." + doubt.Key) {
+			at, what = register+"."+doubt.Key, doubt.What
+		}
+		l.warn(at, doubt.Hint, "%s", what)
+	}
 }
 
 // roleFits says why a point of the profile cannot play a role, or nothing.
@@ -56,6 +71,10 @@ func roleFits(role point.Role, p profiles.Point) (fault, hint string) {
 		return fmt.Sprintf("role %s does not fit: point %s is of another kind (%s)", role, p.Name, p.Role), "choose a role like " + string(p.Role)
 	case info.Units != nil && !slices.Contains(info.Units, p.Unit):
 		return fmt.Sprintf("role %s does not come in %q, the unit of point %s", role, p.Unit, p.Name), "choose a role like " + string(p.Role)
+	case info.Safety && p.Active != nil && p.Inactive == nil:
+		return fmt.Sprintf("point %s says what is active and not what is safe", p.Name), "give active and inactive: then any third code is a fault"
+	case info.Safety && p.Kind() == point.Number && p.Scale <= 0:
+		return fmt.Sprintf("point %s falls when what it measures rises", p.Name), "choose a role that nobody's life hangs on"
 	}
 	return "", ""
 }

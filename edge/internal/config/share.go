@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"math"
 	"strings"
 
 	"gatehouse/drivers"
@@ -49,7 +50,10 @@ func (l *loader) join(key string, d *Device, p profiles.Profile, b Bus, on *line
 	if b.Framing == drivers.TCP && p.Driver != "modbus" {
 		l.Fail(key+".bus", "put it on a bus with framing: rtu", "driver %s does not run in Modbus TCP, the framing of bus %s", p.Driver, b.ID)
 	}
-	l.address(key, d, p, on)
+	if b.Framing == drivers.TCP && p.Timing.Wake != nil {
+		l.Fail(key+".bus", "put it on a bus with framing: rtu", "nothing wakes a device through Modbus TCP, the framing of bus %s", b.ID)
+	}
+	l.address(key, d, p, b, on)
 	l.meter(key, d, p, on)
 	l.request(key, d, p, on)
 
@@ -83,10 +87,14 @@ func neighbours(me, other tenant) (fault, hint string) {
 	return "", ""
 }
 
-// address checks the address set on the device.
-func (l *loader) address(key string, d *Device, p profiles.Profile, on *line) {
+// address checks the address set on the device. Over Modbus TCP it is a unit id,
+// and devices that need none want 0 or 255 (MODBUS Messaging on TCP/IP V1.0b).
+func (l *loader) address(key string, d *Device, p profiles.Profile, b Bus, on *line) {
 	key += ".address"
 	first, last, has := p.Addresses()
+	if b.Framing == drivers.TCP && p.Driver == "modbus" {
+		first, last = 0, math.MaxUint8
+	}
 	if !has {
 		if l.Has(key) {
 			l.Fail(key, "remove it", "a device of driver %s has none", p.Driver)
