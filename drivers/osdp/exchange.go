@@ -112,7 +112,7 @@ func (d *Driver) number(now time.Time, f *osdp.Frame, c command) {
 	c.sent = now
 	d.pending = c
 	f.Address, f.Control = d.framer.Address, osdp.Control(d.next, d.crc)
-	d.framer.Sequence = d.next
+	d.framer.Sequence, d.framer.CRC = d.next, d.crc
 	d.next = d.next%3 + 1
 }
 

@@ -17,6 +17,20 @@ func DefaultKey() []byte {
 	return key
 }
 
+// Guessable reports whether a key is one that anybody would try: SCBK-D, or one
+// byte again and again, as a key that nobody has written yet.
+func Guessable(key []byte) bool {
+	if Same(key, DefaultKey()) {
+		return true
+	}
+	for _, b := range key {
+		if b != key[0] {
+			return false
+		}
+	}
+	return true
+}
+
 // Channel is one secure session, of either side (OSDP, annex D). Its messages
 // come in pairs, a command and its reply, and each is chained to the one before.
 type Channel struct {

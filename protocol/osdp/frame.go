@@ -82,6 +82,11 @@ func Parse(b []byte) (Frame, error) {
 	if !checked(b) {
 		return Frame{}, fmt.Errorf("%w: its check value is wrong", ErrFrame)
 	}
+	return dissect(b)
+}
+
+// dissect takes a frame apart whose length and check value fit.
+func dissect(b []byte) (Frame, error) {
 	f := Frame{Address: b[1] &^ replyBit, Reply: b[1]&replyBit != 0, Control: b[4] &^ blockBit}
 	at, end := headSize, len(b)-tail(b[4])
 	if b[4]&blockBit != 0 {
@@ -148,6 +153,7 @@ func finish(dst []byte, start int) []byte {
 type Framer struct {
 	Address  byte
 	Sequence byte // of the command; the reply repeats it
+	CRC      bool // the command's check mode; the reply has the same
 }
 
 // Judge looks at the bytes received so far, which begin where a reply may begin.
@@ -155,7 +161,8 @@ type Framer struct {
 // whole reply; need < 0: the last -need bytes of rx do not belong to it.
 //
 // The sequence number is that of the command. A BUSY has 0, and a NAK may have any:
-// it can be about the number.
+// it can be about the number. The check mode is that of the command too, but for
+// a NAK: it can be about the mode.
 func (f *Framer) Judge(rx []byte) (need int, err error) {
 	if len(rx) > 0 && rx[0] != som || len(rx) > 1 && rx[1] != f.Address|replyBit {
 		return 0, ErrForeign
@@ -176,13 +183,17 @@ func (f *Framer) Judge(rx []byte) (need int, err error) {
 	if !checked(rx[:size]) {
 		return 0, ErrDamaged
 	}
+	if _, err := dissect(rx[:size]); err != nil {
+		return 0, ErrForeign // another's, or one that no reader sends
+	}
 	return size - len(rx), nil
 }
 
 // due reports whether a frame with this head can be the reply, as far as the
 // bytes tell.
 func (f *Framer) due(rx []byte, size int) bool {
-	if rx[4]&seqMask == f.Sequence {
+	mode := rx[4]&crcBit != 0 == f.CRC
+	if mode && rx[4]&seqMask == f.Sequence {
 		return true
 	}
 	at := headSize
@@ -203,5 +214,5 @@ func (f *Framer) due(rx []byte, size int) bool {
 	case rx[at] == ReplyNAK:
 		return true
 	}
-	return rx[at] == ReplyBusy && rx[4]&seqMask == 0
+	return mode && rx[at] == ReplyBusy && rx[4]&seqMask == 0
 }

@@ -45,7 +45,7 @@ func FuzzParse(f *testing.F) {
 		if !frame.Reply {
 			return
 		}
-		judge := Framer{Address: frame.Address, Sequence: frame.Sequence()}
+		judge := Framer{Address: frame.Address, Sequence: frame.Sequence(), CRC: frame.CRC()}
 		for n := range b {
 			if need, err := judge.Judge(b[:n]); err != nil || need <= 0 || n+need > len(b) {
 				t.Fatalf("% X: %d bytes need %d, %v", b, n, need, err)
@@ -59,10 +59,17 @@ func FuzzParse(f *testing.F) {
 
 // FuzzJudge: a framer takes only what Parse takes too, of its own reader.
 func FuzzJudge(f *testing.F) {
-	f.Add(byte(0), byte(1), Append(nil, &Frame{Reply: true, Control: Control(1, true), Code: ReplyACK}))
-	f.Add(byte(0), byte(1), Append(nil, &Frame{Reply: true, Code: ReplyBusy}))
-	f.Fuzz(func(t *testing.T, address, sequence byte, rx []byte) {
-		judge := Framer{Address: address & 0x7F, Sequence: sequence & seqMask}
+	f.Add(byte(0), byte(1), true, Append(nil, &Frame{Reply: true, Control: Control(1, true), Code: ReplyACK}))
+	f.Add(byte(0), byte(1), false, Append(nil, &Frame{Reply: true, Code: ReplyBusy}))
+	f.Add(byte(0), byte(1), true, finish([]byte{som, replyBit, 0, 0, 1 | crcBit | blockBit, 9, BlockRepMAC, ReplyACK}, 0))
+	f.Fuzz(func(t *testing.T, address, sequence byte, crc bool, rx []byte) {
+		judge := Framer{Address: address & 0x7F, Sequence: sequence & seqMask, CRC: crc}
+		if len(rx) >= smallest && len(rx) <= MaxFrame && sequence > seqMask {
+			// Almost no bytes have the right check value: these get one.
+			if n := len(rx) - tail(rx[4]); n >= headSize {
+				rx = finish(bytes.Clone(rx[:n]), 0)
+			}
+		}
 		need, err := judge.Judge(rx)
 		if err != nil {
 			if !errors.Is(err, ErrForeign) {
@@ -78,10 +85,11 @@ func FuzzJudge(f *testing.F) {
 		}
 		frame, err := Parse(rx[:len(rx)+need])
 		if err != nil {
-			return // sound in its check value, not in its parts
+			t.Fatalf("took % X, which is no frame: %v", rx[:len(rx)+need], err)
 		}
-		any := frame.Code == ReplyNAK || frame.Code == ReplyBusy && frame.Sequence() == 0
-		if !frame.Reply || frame.Address != judge.Address || frame.Sequence() != judge.Sequence && !any {
+		refusal := frame.Code == ReplyNAK
+		numbered := frame.Sequence() == judge.Sequence || frame.Code == ReplyBusy && frame.Sequence() == 0
+		if !frame.Reply || frame.Address != judge.Address || !refusal && (!numbered || frame.CRC() != judge.CRC) {
 			t.Fatalf("took %+v", frame)
 		}
 	})
@@ -108,8 +116,21 @@ func FuzzReplies(f *testing.F) {
 		if c, err := DecodeCCrypt(p); err == nil && !bytes.Equal(append(append(c.ClientUID[:], c.Random[:]...), c.Cryptogram[:]...), p) {
 			t.Fatal("not what was there")
 		}
+		if reason, err := DecodeNAK(p); (err == nil) != (len(p) > 0) || err == nil && byte(reason) != p[0] {
+			t.Fatalf("% X: %v, %v", p, reason, err)
+		}
 		for function := range byte(20) {
-			Capability(p, function)
+			compliance, count, ok := Capability(p, function)
+			listed := false
+			for at := 0; at+3 <= len(p) && !listed; at += 3 {
+				listed = p[at] == function
+				if listed && (!ok || compliance != p[at+1] || count != p[at+2]) {
+					t.Fatalf("% X: function %d: %d, %d, %v", p, function, compliance, count, ok)
+				}
+			}
+			if ok != listed {
+				t.Fatalf("% X: function %d is listed: %v", p, function, ok)
+			}
 		}
 	})
 }

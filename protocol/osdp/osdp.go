@@ -1,8 +1,8 @@
 // Package osdp knows the bytes of OSDP, the protocol of door readers: frames,
 // the commands a panel sends, the replies it reads, and the secure channel.
 //
-// It guarantees: a framer accepts only a reply of the address and sequence
-// number it waits for, whose length and check value fit; a secured frame gives
+// It guarantees: a framer accepts only a reply of the address, sequence number
+// and check mode it waits for, whose length, check value and parts fit; a secured frame gives
 // its payload only if its MAC fits, and a failed one changes nothing, so the
 // same can be sent again; MACs and cryptograms are compared in constant time;
 // nothing reads past the bytes it is given, panics on any input, or allocates

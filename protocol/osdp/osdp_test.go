@@ -211,6 +211,23 @@ func TestKeysOfAWrongSizeAreRefused(t *testing.T) {
 	}
 }
 
+func TestAKeyThatAnybodyWouldTryIsNoSecret(t *testing.T) {
+	for _, tt := range []struct {
+		key  []byte
+		want bool
+	}{
+		{DefaultKey(), true},
+		{make([]byte, KeySize), true},
+		{bytes.Repeat([]byte{0xFF}, KeySize), true},
+		{append(make([]byte, KeySize-1), 1), false},
+		{[]byte("0123456789abcdef"), false},
+	} {
+		if got := Guessable(tt.key); got != tt.want {
+			t.Errorf("% X: %v", tt.key, got)
+		}
+	}
+}
+
 func TestTheFramerWaitsForItsOwnReply(t *testing.T) {
 	ack := func(f Frame) []byte {
 		f.Reply = true
@@ -222,7 +239,12 @@ func TestTheFramerWaitsForItsOwnReply(t *testing.T) {
 		ok   bool
 	}{
 		{"its reply", ack(Frame{Address: 3, Control: Control(2, true), Code: ReplyACK}), true},
-		{"by checksum", ack(Frame{Address: 3, Control: Control(2, false), Code: ReplyACK}), true},
+		{"by checksum", ack(Frame{Address: 3, Control: Control(2, false), Code: ReplyACK}), false},
+		{"busy by checksum", ack(Frame{Address: 3, Control: Control(0, false), Code: ReplyBusy}), false},
+		{"NAK by checksum", ack(Frame{Address: 3, Control: Control(2, false), Code: ReplyNAK, Payload: []byte{1}}), true},
+		{"a block of no size", finish([]byte{som, 3 | replyBit, 0, 0, 2 | crcBit | blockBit, 0, ReplyACK}, 0), false},
+		{"a block beyond its end", finish([]byte{som, 3 | replyBit, 0, 0, 2 | crcBit | blockBit, 9, BlockRepMAC, ReplyACK}, 0), false},
+		{"a session's without a MAC", finish([]byte{som, 3 | replyBit, 0, 0, 2 | crcBit | blockBit, 2, BlockRepMAC, ReplyACK}, 0), false},
 		{"a session's", ack(Frame{Address: 3, Control: Control(2, true), Block: []byte{BlockRepMAC}, Code: ReplyACK, MAC: make([]byte, 4)}), true},
 		{"busy", ack(Frame{Address: 3, Control: Control(0, true), Code: ReplyBusy}), true},
 		{"NAK of any number", ack(Frame{Address: 3, Control: Control(1, true), Code: ReplyNAK, Payload: []byte{4}}), true},
@@ -235,7 +257,7 @@ func TestTheFramerWaitsForItsOwnReply(t *testing.T) {
 		{"a mark", []byte{0xFF, 0x53}, false},
 	}
 	for _, tt := range tests {
-		f := Framer{Address: 3, Sequence: 2}
+		f := Framer{Address: 3, Sequence: 2, CRC: true}
 		for n := 0; n < len(tt.rx); n++ {
 			need, err := f.Judge(tt.rx[:n])
 			if err != nil && !tt.ok {
