@@ -116,11 +116,14 @@ type Deps struct {
 // Key keeps the secret that one device shares with the gateway.
 type Key interface {
 	// Candidates returns the keys worth trying, the newest first; none before the
-	// device was installed.
-	Candidates() [][]byte
+	// device was installed. An error means that there may be keys and they cannot be
+	// read: such a device was installed.
+	Candidates() ([][]byte, error)
 	// Propose makes a new key durable beside those before it. It comes before the
 	// key is sent: whatever happens then, the gateway holds the device's key.
 	Propose(key []byte) error
+	// Withdraw forgets a proposed key that the device has refused to take.
+	Withdraw(key []byte) error
 	// Settle forgets every key but the one the device has proven to hold.
 	Settle(key []byte) error
 }

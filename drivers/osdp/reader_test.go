@@ -3,6 +3,7 @@ package osdp
 import (
 	"bytes"
 	"encoding/hex"
+	"slices"
 	"testing"
 	"time"
 
@@ -229,7 +230,12 @@ type vault struct {
 	err     error // of Propose
 }
 
-func (v *vault) Candidates() [][]byte { return v.keys }
+func (v *vault) Candidates() ([][]byte, error) { return v.keys, nil }
+
+func (v *vault) Withdraw(key []byte) error {
+	v.keys = slices.DeleteFunc(v.keys, func(k []byte) bool { return bytes.Equal(k, key) })
+	return nil
+}
 
 func (v *vault) Propose(key []byte) error {
 	if v.err != nil {

@@ -63,7 +63,8 @@ func (d *Driver) candidates() [][]byte {
 	if d.keys == nil {
 		return nil
 	}
-	return d.keys.Candidates()
+	keys, _ := d.keys.Candidates()
+	return keys
 }
 
 // wantsSession reports whether it is time to try for one.

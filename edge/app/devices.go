@@ -76,11 +76,12 @@ func attach(b *bus.Bus, dp config.DevicePlan, plan config.Plan, log *slog.Logger
 }
 
 // openKeys opens a key file. One that cannot be used costs its reader the secure
-// channel, which is an alarm, and nobody else anything.
+// channel, which is an alarm as long as it lasts, and nobody else anything.
 func openKeys(path string, log *slog.Logger) *keyring.Ring {
 	ring, err := keyring.Open(path)
 	if err != nil {
-		log.Error("the key of a door reader cannot be used: it is treated as not installed", "err", err)
+		log.Error("the key of a door reader cannot be used: nothing it says of cards is believed", "err", err,
+			"hint", "put the key file right and start gatehouse again")
 		return keyring.Unreadable(err)
 	}
 	return ring

@@ -3,8 +3,9 @@
 //
 // It guarantees: a key is on the disk before Propose returns, so a key that a
 // device was given is never lost with the power; no key is forgotten before
-// another has been proven; a file that others may read is refused; a key never
-// stands in an error.
+// another has been proven, but one that the device refused; a file that others
+// may read is refused, and so is a key that anybody would try; what cannot be
+// read is never taken for no key; a key never stands in an error.
 package keyring
 
 import (
@@ -17,6 +18,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"gatehouse/protocol/osdp"
 )
 
 // KeySize is the length of a key: AES-128.
@@ -24,6 +27,10 @@ const KeySize = 16
 
 // maxKeys bounds the keys of one file: installs that failed half way.
 const maxKeys = 8
+
+// ErrGuessable occurs when a key is no secret: the default key of OSDP, or one
+// byte again and again.
+var ErrGuessable = errors.New("a key that anybody would try: write a random one, as from: openssl rand -hex 16")
 
 // Ring is the keys of one device. It implements drivers.Key.
 type Ring struct {
@@ -52,34 +59,50 @@ func Open(path string) (*Ring, error) {
 	if err != nil {
 		return nil, fmt.Errorf("key file: %w", err)
 	}
-	for n, line := range strings.Split(string(data), "\n") {
+	if r.keys, err = Parse(string(data)); err != nil {
+		return nil, fmt.Errorf("key file %s: %w", path, err)
+	}
+	return r, nil
+}
+
+// Parse reads the text of a key file.
+func Parse(text string) (keys [][]byte, err error) {
+	n := 0
+	for line := range strings.Lines(text) {
+		n++
 		if line = strings.TrimSpace(line); line == "" {
 			continue
 		}
 		key, err := hex.DecodeString(line)
 		if err != nil || len(key) != KeySize {
-			return nil, fmt.Errorf("key file %s:%d: no key: write %d hexadecimal digits", path, n+1, 2*KeySize)
+			return nil, fmt.Errorf("line %d: no key: write %d hexadecimal digits", n, 2*KeySize)
 		}
-		r.keys = append(r.keys, key)
+		if osdp.Guessable(key) {
+			return nil, fmt.Errorf("line %d: %w", n, ErrGuessable)
+		}
+		keys = append(keys, key)
 	}
-	return r, nil
+	return keys, nil
 }
 
-// Unreadable is the ring of a device whose key file cannot be used: it has no
-// keys, and takes none, so that what is in the file is not lost.
+// Unreadable is the ring of a device whose key file cannot be used: it tells why in
+// place of keys, and takes none, so that what is in the file is not lost.
 func Unreadable(err error) *Ring { return &Ring{err: err} }
 
 // Candidates returns the keys worth trying, the newest first.
-func (r *Ring) Candidates() [][]byte {
+func (r *Ring) Candidates() ([][]byte, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.Clone(r.keys)
+	return slices.Clone(r.keys), r.err
 }
 
 // Propose makes a new key durable beside those before it.
 func (r *Ring) Propose(key []byte) error {
 	if len(key) != KeySize {
 		return fmt.Errorf("key file %s: a key has %d bytes, not %d", r.path, KeySize, len(key))
+	}
+	if osdp.Guessable(key) {
+		return fmt.Errorf("key file %s: %w", r.path, ErrGuessable)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -89,6 +112,30 @@ func (r *Ring) Propose(key []byte) error {
 		keys = append(keys[:maxKeys-1:maxKeys-1], r.keys[len(r.keys)-1])
 	}
 	return r.replace(keys)
+}
+
+// Withdraw forgets a proposed key that the device has refused to take. Without
+// another the file goes too: the device was not installed.
+func (r *Ring) Withdraw(key []byte) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	keys := slices.DeleteFunc(slices.Clone(r.keys), func(k []byte) bool { return slices.Equal(k, key) })
+	switch {
+	case r.err != nil:
+		return r.err
+	case len(keys) == len(r.keys):
+		return nil
+	case len(keys) > 0:
+		return r.replace(keys)
+	}
+	if err := os.Remove(r.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("key file: %w", err)
+	}
+	r.keys = nil
+	if err := syncDir(filepath.Dir(r.path)); err != nil {
+		return fmt.Errorf("key file: %w", err)
+	}
+	return nil
 }
 
 // Settle forgets every key but the one the device has proven to hold.

@@ -2,6 +2,7 @@ package keyring
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
 	"os"
 	"path/filepath"
@@ -13,7 +14,17 @@ import (
 
 var _ drivers.Key = (*Ring)(nil)
 
-func key(b byte) []byte { return bytes.Repeat([]byte{b}, KeySize) }
+func key(b byte) []byte { return append(bytes.Repeat([]byte{b}, KeySize-1), ^b) }
+
+// candidates are the keys of a ring that can be read.
+func candidates(t *testing.T, r *Ring) [][]byte {
+	t.Helper()
+	keys, err := r.Candidates()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
+}
 
 func open(t *testing.T, path string) *Ring {
 	t.Helper()
@@ -27,7 +38,7 @@ func open(t *testing.T, path string) *Ring {
 // want compares what a new process would find.
 func want(t *testing.T, path string, keys ...byte) {
 	t.Helper()
-	got := open(t, path).Candidates()
+	got := candidates(t, open(t, path))
 	if len(got) != len(keys) {
 		t.Fatalf("%d keys, want %d", len(got), len(keys))
 	}
@@ -74,7 +85,7 @@ func TestTheProvenKeySurvivesManyFailedInstalls(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got := open(t, path).Candidates()
+	got := candidates(t, open(t, path))
 	if len(got) != maxKeys || !bytes.Equal(got[0], key(19)) || !bytes.Equal(got[maxKeys-1], key(0)) {
 		t.Errorf("%d keys, first %x, last %x", len(got), got[0], got[len(got)-1])
 	}
@@ -82,15 +93,15 @@ func TestTheProvenKeySurvivesManyFailedInstalls(t *testing.T) {
 
 func TestABadFileIsRefusedWithoutShowingIt(t *testing.T) {
 	dir := t.TempDir()
-	secret := strings.Repeat("5e", KeySize)
+	secret := strings.Repeat("5e", KeySize-1) + "01"
 	for name, c := range map[string]struct {
 		text string
 		mode os.FileMode
 		want string
 	}{
 		"open":  {secret, 0o640, "chmod 600"},
-		"short": {secret[2:], 0o600, "short:1: no key"},
-		"text":  {secret + "\nnonsense", 0o600, "text:2: no key"},
+		"short": {secret[2:], 0o600, "short: line 1: no key"},
+		"text":  {secret + "\nnonsense", 0o600, "text: line 2: no key"},
 	} {
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, []byte(c.text), c.mode); err != nil {
@@ -112,15 +123,69 @@ func TestAKeyThatCannotBeKeptIsNotUsed(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := &Ring{path: filepath.Join(file, "reader.key")} // its directory is a file
-	if err := r.Propose(key(1)); err == nil || len(r.Candidates()) != 0 {
-		t.Errorf("err %v, %d keys", err, len(r.Candidates()))
+	if err := r.Propose(key(1)); err == nil || len(candidates(t, r)) != 0 {
+		t.Errorf("err %v, %d keys", err, len(candidates(t, r)))
 	}
 }
 
 func TestAnUnreadableFileIsLeftAlone(t *testing.T) {
 	broken := errors.New("broken")
 	r := Unreadable(broken)
-	if err := r.Propose(key(1)); !errors.Is(err, broken) || len(r.Candidates()) != 0 {
-		t.Errorf("err %v, %d keys", err, len(r.Candidates()))
+	keys, err := r.Candidates()
+	if len(keys) != 0 || !errors.Is(err, broken) {
+		t.Errorf("%d keys, err %v: it is taken for a device that was not installed", len(keys), err)
+	}
+	for name, err := range map[string]error{"propose": r.Propose(key(1)), "withdraw": r.Withdraw(key(1)), "settle": r.Settle(key(1))} {
+		if !errors.Is(err, broken) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestAKeyThatTheDeviceRefusedIsForgottenAlone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "reader.key")
+	r := open(t, path)
+	for b := range byte(3) {
+		if err := r.Propose(key(b)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, step := range []struct {
+		key  byte
+		left []byte
+	}{{2, []byte{1, 0}}, {9, []byte{1, 0}}, {0, []byte{1}}, {1, nil}, {1, nil}} {
+		if err := r.Withdraw(key(step.key)); err != nil {
+			t.Fatal(err)
+		}
+		want(t, path, step.left...)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a file without keys is left: %v", err)
+	}
+	if err := r.Propose(key(4)); err != nil {
+		t.Fatal(err)
+	}
+	want(t, path, 4)
+}
+
+func TestAKeyThatAnybodyWouldTryIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "reader.key")
+	for name, text := range map[string]string{
+		"the default key":    "303132333435363738393a3b3c3d3e3f",
+		"nothing":            strings.Repeat("00", KeySize),
+		"an erased chip":     strings.Repeat("FF", KeySize),
+		"beside a good key":  hex.EncodeToString(key(1)) + "\n303132333435363738393A3B3C3D3E3F\n",
+		"one byte, repeated": strings.Repeat("5e", KeySize),
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(path); !errors.Is(err, ErrGuessable) || strings.Contains(err.Error(), text[:4]) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	r := &Ring{path: path}
+	if err := r.Propose(make([]byte, KeySize)); !errors.Is(err, ErrGuessable) {
+		t.Errorf("proposed: %v", err)
 	}
 }
