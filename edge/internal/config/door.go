@@ -1,19 +1,17 @@
 package config
 
 import (
-	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 
 	"gatehouse/drivers"
+	"gatehouse/edge/internal/keyring"
 	profiles "gatehouse/firmware-profiles"
 	"gatehouse/protocol/point"
 )
 
-const (
-	readerKeySize = 16 // bytes of a secure-channel base key, OSDP v2.2, D.1: AES-128
-	cardKeySize   = 32 // characters at the least
-)
+const cardKeySize = 32 // characters at the least
 
 // How many bytes of a frame a trace may show: not those that carry a card's
 // number, nor those that carry a key.
@@ -59,7 +57,9 @@ func (l *loader) door(key string, d *Device, p profiles.Profile, spec drivers.Sp
 	if text == "" {
 		return ""
 	}
-	if secret, err := hex.DecodeString(text); err != nil || len(secret) != readerKeySize {
+	if _, err := keyring.Parse(text); errors.Is(err, keyring.ErrGuessable) {
+		l.Fail(key+".key_file", "put a random one in its place, as from: openssl rand -hex 16", "the file %s holds a key that anybody would try", d.KeyFile)
+	} else if err != nil {
 		l.Fail(key+".key_file", "write 32 hexadecimal digits into it", "the file %s holds no key", d.KeyFile)
 	}
 	return l.path(d.KeyFile)
