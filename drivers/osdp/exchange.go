@@ -20,9 +20,6 @@ type command struct {
 	again  int       // how often the reader asked for it again
 }
 
-// errLost is the outcome of an output whose session ended under it.
-var errLost = fmt.Errorf("%w: the session with the reader began anew", drivers.ErrBusy)
-
 // step sends what is due next, or again what was not answered.
 func (d *Driver) step(ctx context.Context) error {
 	now := d.now()
@@ -34,24 +31,51 @@ func (d *Driver) step(ctx context.Context) error {
 }
 
 // expire ends what has lasted too long: silence, an output that nobody waits for
-// any more, a session by the default key without an order.
+// any more, the use of the default key without an order.
 func (d *Driver) expire(now time.Time) {
 	switch {
 	case now.Sub(d.heard) > silence:
-		d.restart()
-		d.crc, d.crcGood = true, false
-		d.session.delay, d.session.retry = 0, time.Time{}
+		d.silent(now)
 	case d.pending.output != "" && now.Sub(d.pending.sent) > outputLife:
 		d.restart()
-	case d.session.byDefault() && !d.install.open(now):
+	case d.usesDefault() && !d.install.open(now):
 		d.restart()
 	}
 	if d.install.expired(now) {
-		d.install.until = time.Time{}
+		d.install.end()
 		d.log.Warn("the install order has ended without a new key", "hint", "reset the reader to its default key and order install again")
 		if d.state == Installing {
 			d.state = d.clearState(now)
 		}
+	}
+}
+
+// silent begins anew because nothing good was heard for long. A reader without power
+// is no alarm here: one that puts off the panel all the time is, and so is one that
+// talks again and again and never as far as to a proof.
+func (d *Driver) silent(now time.Time) {
+	delaying := d.session.up && now.Sub(d.putOff.last) < silence/2
+	avoiding := d.phase != phaseID && !d.session.up
+	d.restart()
+	d.crc, d.crcGood = true, false
+	d.session.delay, d.session.retry = 0, time.Time{}
+	switch {
+	case delaying:
+		d.distrust(now, errBusyOnly)
+	case avoiding:
+		d.startAgain(now, errors.New("it answers, and falls silent before it proves its key"))
+	}
+}
+
+// errBusyOnly is the reason against a reader that is never done.
+var errBusyOnly = errors.New("it is busy and nothing else")
+
+// startAgain begins anew because of what a reader said in clear text, or did not
+// say. Anybody can make the panel do that again and again.
+func (d *Driver) startAgain(now time.Time, reason error) {
+	d.restart()
+	if d.starts = min(d.starts+1, mostStarts); d.starts == mostStarts {
+		d.distrust(now, reason)
 	}
 }
 
@@ -68,8 +92,10 @@ func (d *Driver) advance(now time.Time) {
 	if d.phase == phaseOnline && d.wantsSession(now) {
 		d.phase = phaseChallenge
 	}
-	if d.phase == phaseChallenge && !d.challenge(now) {
-		d.phase, d.state = phaseOnline, d.clearState(now)
+	if d.phase == phaseChallenge {
+		if err := d.challenge(now); err != nil {
+			d.fallBack(now, err)
+		}
 	}
 	switch d.phase {
 	case phaseID:
@@ -79,7 +105,7 @@ func (d *Driver) advance(now time.Time) {
 	case phaseCrypt:
 		d.prove(now)
 	case phaseOnline:
-		if !d.session.up || !d.install.open(now) || d.install.sent || !d.changeKey(now) {
+		if !d.session.up || !d.install.due(now) || !d.changeKey(now) {
 			d.send(now, command{code: osdp.CmdPoll}, nil)
 		}
 	}
@@ -130,8 +156,10 @@ func (d *Driver) exchange(ctx context.Context) error {
 	}
 	now := d.now()
 	if f.Code == osdp.ReplyBusy && !f.Secured() {
+		d.clearBusy(now)
 		return drivers.ErrBusy
 	}
+	d.putOff.first = time.Time{}
 	if f.Code == osdp.ReplyNAK && !f.Secured() {
 		d.heard = now
 		return d.clearNAK(now, f.Payload)
@@ -159,6 +187,19 @@ func (d *Driver) exchange(ctx context.Context) error {
 	return err
 }
 
+// clearBusy notes that the reader puts the panel off, which anybody can say for it.
+func (d *Driver) clearBusy(now time.Time) {
+	p := &d.putOff
+	if p.first.IsZero() || now.Sub(p.last) > silence {
+		p.first = now
+	}
+	p.last = now
+	if now.Sub(p.first) > silence {
+		p.first = now
+		d.distrust(now, errBusyOnly)
+	}
+}
+
 // mostBad is how many replies may fail to authenticate before the session is
 // given up: one can be another's.
 const mostBad = 3
@@ -171,6 +212,9 @@ func (d *Driver) open(now time.Time, f *osdp.Frame) ([]byte, error) {
 	payload, err := d.session.channel.Open(f)
 	if err == nil {
 		d.session.bad = 0
+		if d.session.kind == osdp.KeyOwn {
+			d.starts = 0
+		}
 		if d.session.delay > 0 && now.Sub(d.session.since) > settled {
 			d.session.delay = 0
 		}
@@ -184,15 +228,22 @@ func (d *Driver) open(now time.Time, f *osdp.Frame) ([]byte, error) {
 
 // handle sorts an authentic reply, or one that needs no proof.
 func (d *Driver) handle(now time.Time, c command, f *osdp.Frame, payload []byte) error {
-	if f.Code == osdp.ReplyNAK {
+	switch {
+	case f.Code == osdp.ReplyNAK:
 		return d.nak(now, c, payload)
+	case f.Code == osdp.ReplyBusy:
+		// An authentic one is a link of the chain: the command is made anew.
+		if c.code == osdp.CmdKeySet {
+			d.install.sent = false
+		}
+		return drivers.ErrBusy
 	}
 	switch d.phase {
 	case phaseID:
 		d.identify(f.Code, payload)
 		d.phase = phaseCap
 	case phaseCap:
-		d.begin(now, f.Code, payload)
+		d.begin(now)
 	case phaseChallenge:
 		d.answered(now, f)
 	case phaseCrypt:
@@ -218,16 +269,17 @@ func (d *Driver) identify(code byte, payload []byte) {
 // but that the session is over for the reader.
 func (d *Driver) clearNAK(now time.Time, payload []byte) error {
 	reason, _ := osdp.DecodeNAK(payload)
+	handshake := d.session.fresh && (d.phase == phaseChallenge || d.phase == phaseCrypt)
 	switch {
 	case reason == osdp.NAKCheck && !d.crcGood:
-		d.restart()
+		d.startAgain(now, reason)
 		d.crc = !d.crc // some know checksums only
 		return nil
 	case reason == osdp.NAKCheck && d.pending.again < mostBad:
 		d.pending.again++
 		return fmt.Errorf("%w: %w", drivers.ErrBusy, reason) // the line spoilt the command: it is sent again
-	case reason == osdp.NAKCheck || reason == osdp.NAKSequence:
-		d.restart()
+	case reason == osdp.NAKCheck || reason == osdp.NAKSequence && !handshake:
+		d.startAgain(now, reason)
 		return nil
 	case d.session.up:
 		d.pending = command{}
@@ -247,20 +299,24 @@ func (d *Driver) nak(now time.Time, c command, payload []byte) error {
 		d.phase = phaseCap
 		return nil
 	case phaseCap:
-		d.begin(now, osdp.ReplyNAK, nil)
+		d.begin(now)
 		return nil
 	case phaseChallenge, phaseCrypt:
 		if !d.session.fresh {
-			d.restart() // some begin a session at sequence number 0 only
+			d.startAgain(now, reason) // some begin a session at sequence number 0 only
 			return nil
 		}
 		d.failHandshake(now, reason)
 		return nil
 	}
+	if c.code == osdp.CmdKeySet {
+		d.keyRefused(reason)
+		return nil
+	}
 	if d.session.up {
 		switch reason {
 		case osdp.NAKSequence:
-			d.restart()
+			d.startAgain(now, reason)
 			return nil
 		case osdp.NAKUnsupported, osdp.NAKCondition:
 			d.loseSession(now, reason)
@@ -277,13 +333,6 @@ func (d *Driver) nak(now time.Time, c command, payload []byte) error {
 	case c.code == osdp.CmdIStat:
 		d.istat = now
 		d.points.fault(d, now, false)
-	case c.code == osdp.CmdKeySet:
-		d.install.until = time.Time{}
-		d.log.Warn("the reader refuses a new key; the install order has ended", "err", reason)
-		if d.session.byDefault() {
-			d.restart()
-		}
-		return nil
 	default:
 		return fmt.Errorf("%w: %w", drivers.ErrRefused, reason)
 	}

@@ -2,14 +2,24 @@
 //
 // It guarantees: a card or a typed code leaves it as a keyed hash only, never as
 // a number, be it in a reading, a log line or an error; without a secure channel
-// it leaves it not at all, unless the site allows that; the default key is used
-// once per install order, within ten minutes, and only to bring in a random key
-// that was made durable before it was sent; an installed reader that speaks
-// clear text, or fails to prove its key, is reported and never believed. A lost
-// reply is asked for again by the identical packet, so a card is neither lost nor
-// read twice; after 8 s without a valid reply all begins anew. An output that
-// could not be confirmed is not switched later. Steady-state polling does not
-// allocate, in clear text and inside a session.
+// it leaves it not at all, unless the site allows that and the reader was never
+// installed. The default key is used once per install order, within ten minutes,
+// and only to bring in a random key that was made durable before it was sent; it
+// never replaces a key that the reader had just proven, and is never taken for
+// one of its own.
+//
+// A reader is installed once a key of it is kept, or its keys cannot be read. One
+// that then speaks clear text, fails to prove its key, or only ever puts off and
+// refuses, is reported at its third start at the latest, for as long as it lasts,
+// and never believed: no card, no contact, no confirmed output; only what it says
+// is wrong stands.
+//
+// A lost reply is asked for again by the identical packet, so a card is neither
+// lost nor read twice; after 8 s without a valid reply all begins anew. An output
+// is confirmed by nothing but the reader's ACK or output status, and one that could
+// not be confirmed is not switched later. A key change is told as done only when
+// the reader has proven the new key. Steady-state polling does not allocate, in
+// clear text and inside a session.
 //
 // The reader's state (space secure) has the codes of the constants below.
 package osdp
@@ -33,7 +43,7 @@ const (
 	Secure       = 2
 	NotInstalled = 3 // no key; cards are dropped
 	Installing   = 4 // an install order is running
-	Fallback     = 5 // installed, but it speaks clear text or fails to prove its key
+	Fallback     = 5 // installed, and it gives no proof of its key
 )
 
 // Times of the protocol and of this panel.
@@ -41,9 +51,12 @@ const (
 	silence       = 8 * time.Second        // without a valid reply: the reader is offline, the session is over
 	refresh       = 900 * time.Millisecond // levels are asked for and told again
 	quick         = 500 * time.Millisecond // below this period a poll has one level beside it, else two
+	mostStarts    = 3                      // without an authentic reply: no reader of ours
 	installWindow = 10 * time.Minute
 	firstRetry    = 10 * time.Second // of a secure channel that failed; doubles
 	lastRetry     = 10 * time.Minute
+	provenRetry   = 30 * time.Second // the longest wait for a reader whose session was good until then
+	keyRetry      = time.Minute      // before a new key that did not arrive is sent again
 	settled       = 10 * time.Second // a session that lived so long was a good one
 	codePause     = 3 * time.Second  // ends a typed code
 	outputLife    = 2 * time.Second  // an unconfirmed output is not sent again after it
@@ -79,7 +92,9 @@ type Driver struct {
 	crcGood bool // the reader has understood this mode
 	next    byte // sequence number of the next command
 	heard   time.Time
-	known   bool // what the reader is was logged
+	known   bool                            // what the reader is was logged
+	starts  int                             // how often it made the panel begin anew since it was last authentic
+	putOff  struct{ first, last time.Time } // busy and nothing else; zero: no
 
 	pending  command // until it is answered
 	framer   osdp.Framer
@@ -133,6 +148,7 @@ func New(spec drivers.Spec, deps drivers.Deps) (drivers.Driver, error) {
 		return 0, drivers.ErrForeign
 	}
 	d.plan(spec)
+	d.session.installed = d.wasInstalled()
 	return d, nil
 }
 
@@ -146,38 +162,50 @@ func (d *Driver) Close() error {
 }
 
 // Do takes the reader one step further: towards a session, or one poll and the
-// levels that are due. What a reply said is emitted once. After an error what
-// was heard before it waits for the next Do.
+// levels that are due. What a reply said is emitted once. After an error that is
+// no reply what was heard before it waits for the next Do.
 func (d *Driver) Do(ctx context.Context, index int, emit func(point.Reading)) error {
 	if index != 0 || len(d.jobs) == 0 {
 		return fmt.Errorf("osdp: no job %d", index)
 	}
 	d.flush(emit)
-	if err := d.poll(ctx); err != nil {
-		return err
+	err := d.poll(ctx)
+	if err == nil || answered(err) {
+		d.flush(emit)
 	}
-	d.flush(emit)
-	return nil
+	return err
+}
+
+// answered reports whether an error is the reader's own word.
+func answered(err error) bool {
+	return errors.Is(err, drivers.ErrRefused) || errors.Is(err, drivers.ErrBusy)
 }
 
 // Probe takes one step without emitting; nothing that it hears is lost.
 func (d *Driver) Probe(ctx context.Context) error {
 	err := d.step(ctx)
-	if errors.Is(err, drivers.ErrRefused) || errors.Is(err, drivers.ErrBusy) {
+	if answered(err) {
 		return nil
 	}
 	return err
 }
 
-// poll is one step, and when that was a quiet poll, the levels that are due.
+// poll is one step, and the levels that are due: late ones only, when it read
+// something.
 func (d *Driver) poll(ctx context.Context) error {
 	if err := d.step(ctx); err != nil {
+		if errors.Is(err, drivers.ErrRefused) || d.state == Fallback && answered(err) {
+			d.report(d.now())
+		}
 		return err
 	}
-	quiet := len(d.ready) == 0
-	for n := 0; quiet && n < d.extra && d.phase == phaseOnline && !d.session.byDefault(); n++ {
+	late := refresh
+	if len(d.ready) > 0 {
+		late = 2 * refresh // who passes waits, but nobody hides a level behind many cards
+	}
+	for n := 0; n < d.extra && d.phase == phaseOnline && !d.session.byDefault(); n++ {
 		now := d.now()
-		code := d.due(now)
+		code := d.due(now, late)
 		if code == 0 {
 			break
 		}
@@ -192,12 +220,13 @@ func (d *Driver) poll(ctx context.Context) error {
 	return nil
 }
 
-// due is the level command that is to be asked again, or 0.
-func (d *Driver) due(now time.Time) byte {
+// due is the level command whose answer is so old that it is to be asked again,
+// or 0.
+func (d *Driver) due(now time.Time, late time.Duration) byte {
 	switch {
-	case d.points.local() && now.Sub(d.lstat) >= refresh:
+	case d.points.local() && now.Sub(d.lstat) >= late:
 		return osdp.CmdLStat
-	case len(d.points.inputs) > 0 && now.Sub(d.istat) >= refresh:
+	case len(d.points.inputs) > 0 && now.Sub(d.istat) >= late:
 		return osdp.CmdIStat
 	}
 	return 0

@@ -86,10 +86,11 @@ var stateNames = [Fallback + 1]drivers.State{
 }
 
 // report tells how it stands with the session, when that has changed or was told
-// long ago. While a session is being made nothing is told: the last one may be
-// gone.
+// long ago. While a session is being made nothing is told, for the last one may be
+// gone, but that there is an alarm.
 func (d *Driver) report(now time.Time) {
-	if d.phase != phaseOnline && d.state != Offline || d.heard.IsZero() {
+	certain := d.phase == phaseOnline || d.state == Fallback || d.state == Offline && !d.heard.IsZero()
+	if !certain {
 		return
 	}
 	if d.state == d.toldState && now.Sub(d.told) < refresh {
@@ -122,9 +123,16 @@ func (d *Driver) report(now time.Time) {
 }
 
 // trusted reports whether what the reader says of cards may be believed, and
-// nobody can have listened; or the site does not ask for that.
+// nobody can have listened; or the site does not ask for that, of a reader that
+// could never do better.
 func (d *Driver) trusted() bool {
-	return d.allowClear || d.session.up && d.session.kind == osdp.KeyOwn
+	return d.session.proven() || d.allowClear && !d.session.installed
+}
+
+// doubted reports whether the reader owes a proof that it has not given. All it
+// says may be forged; that something is wrong stands all the same.
+func (d *Driver) doubted() bool {
+	return !d.session.proven() && (d.session.installed || d.session.byDefault())
 }
 
 // online handles a reply of a reader that is polled. What it does not know, it
@@ -139,7 +147,10 @@ func (d *Driver) online(now time.Time, c command, code byte, payload []byte) {
 		d.istat = now
 	}
 	if c.output != "" {
-		d.outcome = nil
+		d.outcome = errUnconfirmed
+		if code == osdp.ReplyACK || code == osdp.ReplyOStat {
+			d.outcome = nil
+		}
 	}
 	var err error
 	switch code {
@@ -153,10 +164,10 @@ func (d *Driver) online(now time.Time, c command, code byte, payload []byte) {
 	case osdp.ReplyIStat:
 		d.istat = now
 		for i := range d.points.inputs {
-			if in := &d.points.inputs[i]; in.number < len(payload) {
+			if in := &d.points.inputs[i]; in.number < len(payload) && !d.doubted() {
 				d.keep(in.reading(payload[in.number], now))
 			} else {
-				d.keep(point.Reading{Point: in.id, At: now, Quality: point.Fault}) // it has not so many
+				d.keep(point.Reading{Point: in.id, At: now, Quality: point.Fault}) // it has not so many, or is not believed
 			}
 		}
 	case osdp.ReplyRaw:
@@ -170,9 +181,14 @@ func (d *Driver) online(now time.Time, c command, code byte, payload []byte) {
 	}
 }
 
+// tell tells levels that are active when something is wrong.
 func (d *Driver) tell(levels []level, code byte, now time.Time) {
 	for i := range levels {
-		d.keep(levels[i].reading(code, now))
+		r := levels[i].reading(code, now)
+		if d.doubted() && !r.Value.On() {
+			r = point.Reading{Point: r.Point, At: now, Quality: point.Fault}
+		}
+		d.keep(r)
 	}
 }
 

@@ -228,9 +228,15 @@ type vault struct {
 	keys    [][]byte
 	settled int
 	err     error // of Propose
+	broken  error // the keys cannot be read
 }
 
-func (v *vault) Candidates() ([][]byte, error) { return v.keys, nil }
+func (v *vault) Candidates() ([][]byte, error) {
+	if v.broken != nil {
+		return nil, v.broken
+	}
+	return v.keys, nil
+}
 
 func (v *vault) Withdraw(key []byte) error {
 	v.keys = slices.DeleteFunc(v.keys, func(k []byte) bool { return bytes.Equal(k, key) })

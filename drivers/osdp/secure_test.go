@@ -60,7 +60,7 @@ func TestAnInstallOrderGivesTheReaderAKeyOfItsOwn(t *testing.T) {
 	if r.defaults != 1 || len(v.keys) != 1 || v.settled != 1 || !bytes.Equal(v.keys[0], r.key) || bytes.Equal(r.key, osdp.DefaultKey()) {
 		t.Errorf("%d sessions by the default key, %d keys, settled %d times", r.defaults, len(v.keys), v.settled)
 	}
-	if g.driver.install != (install{}) {
+	if !g.driver.install.until.IsZero() {
 		t.Error("the window is still open")
 	}
 	g.present(26, 0xBD, 0x88, 0xEB, 0x80)
@@ -164,7 +164,7 @@ func TestAReaderThatBeginsSessionsOnlyWhenBegunAnew(t *testing.T) {
 func TestTheRightReaderIsSecureAgainSoonAfterALongAttack(t *testing.T) {
 	g := secureRig(t)
 	g.reader.reboot()
-	g.reader.key = []byte("################")
+	g.reader.key = []byte("fedcba9876543210")
 	g.run(int(time.Hour / g.spec.Every))
 	g.wantState(Fallback)
 	g.reader.key = ownKey()
@@ -271,7 +271,7 @@ func TestClearTextAfterASecureSessionIsAnAlarm(t *testing.T) {
 	downgrades := map[string]func(*reader){
 		"inside the session": func(r *reader) { r.downcast = true },
 		"another reader":     func(r *reader) { r.reboot(); r.key = nil; r.noAES = true },
-		"another key":        func(r *reader) { r.reboot(); r.key = []byte("################") },
+		"another key":        func(r *reader) { r.reboot(); r.key = []byte("fedcba9876543210") },
 		"the default key":    func(r *reader) { r.reboot(); r.key = nil; r.setup = true },
 	}
 	for name, downgrade := range downgrades {
@@ -285,7 +285,11 @@ func TestClearTextAfterASecureSessionIsAnAlarm(t *testing.T) {
 			g.wantEvents()
 			challenges := bytes.Count(g.reader.commands, []byte{osdp.CmdChlng})
 			g.run(int(time.Hour / g.spec.Every))
-			if n := bytes.Count(g.reader.commands, []byte{osdp.CmdChlng}) - challenges; n > 30 {
+			most := 30
+			if g.reader.downcast {
+				most = int(time.Hour / provenRetry) // it proves its key each time: it may be the true one
+			}
+			if n := bytes.Count(g.reader.commands, []byte{osdp.CmdChlng}) - challenges; n > most {
 				t.Errorf("%d challenges in an hour", n)
 			}
 			g.wantEvents()
@@ -397,7 +401,7 @@ func TestAPanelThatTheReaderRefusesIsNotSecure(t *testing.T) {
 }
 
 func TestAnOlderKeyIsFoundAndKeptAlone(t *testing.T) {
-	v := &vault{keys: [][]byte{[]byte("################"), make([]byte, 3), ownKey()}}
+	v := &vault{keys: [][]byte{[]byte("fedcba9876543210"), make([]byte, 3), ownKey()}}
 	g := newRig(t, newReader(ownKey()), v, nil)
 	g.run(10)
 	g.wantState(Secure)

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto/rand"
 	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"gatehouse/protocol/osdp"
@@ -19,7 +21,7 @@ type session struct {
 	pd        [osdp.RandomSize]byte
 	since     time.Time
 	bad       int  // replies in a row that did not authenticate
-	installed bool // there is a key
+	installed bool // there is a key, or one that cannot be read
 	noOwn     bool // the reader holds none of the own keys: the default key is next
 	fresh     bool // the reader was started anew for this try
 
@@ -39,33 +41,62 @@ func (s *session) end() {
 // byDefault reports whether the session has the key that everybody knows.
 func (s *session) byDefault() bool { return s.up && s.kind == osdp.KeyDefault }
 
-// begin is what follows the capabilities.
-func (d *Driver) begin(now time.Time, code byte, payload []byte) {
-	d.session.installed = len(d.candidates()) > 0
-	aes := true // a reader that does not say may know it; an installed one has known it
-	if level, _, ok := osdp.Capability(payload, osdp.CapSecurity); code == osdp.ReplyPDCAP && !d.session.installed {
-		aes = ok && level&1 != 0
-	}
+// proven reports whether the reader has proven a key of its own.
+func (s *session) proven() bool { return s.up && s.kind == osdp.KeyOwn }
+
+// usesDefault reports whether the default key is in use, be it for a session or to
+// begin one.
+func (d *Driver) usesDefault() bool {
+	return d.session.kind == osdp.KeyDefault && (d.session.up || d.phase == phaseCrypt || d.pending.code == osdp.CmdChlng)
+}
+
+// begin is what follows the capabilities. What a reader says there of its
+// security is clear text: whether it knows any shows at a challenge.
+func (d *Driver) begin(now time.Time) {
+	d.session.installed = d.wasInstalled()
 	d.session.noOwn, d.session.fresh = false, true
 	if soon := now.Add(firstRetry); d.session.retry.After(soon) {
 		d.session.retry = soon // it may be another reader, or the right one again
 	}
 	d.phase = phaseOnline
-	if aes && d.wantsSession(now) {
+	if d.wantsSession(now) {
 		d.phase = phaseChallenge
 		return
 	}
 	d.state = d.clearState(now)
 }
 
-// candidates are the keys that the reader may hold.
-func (d *Driver) candidates() [][]byte {
+// stored are the keys that are kept for the reader.
+func (d *Driver) stored() ([][]byte, error) {
 	if d.keys == nil {
-		return nil
+		return nil, nil
 	}
-	keys, _ := d.keys.Candidates()
-	return keys
+	return d.keys.Candidates()
 }
+
+// wasInstalled reports whether the reader was ever given a key. Where that cannot
+// be known, it was.
+func (d *Driver) wasInstalled() bool {
+	keys, err := d.stored()
+	return err != nil || len(keys) > 0
+}
+
+// candidates are the keys that the reader may hold. A key that anybody would try
+// proves nothing.
+func (d *Driver) candidates() ([][]byte, error) {
+	keys, err := d.stored()
+	if err != nil {
+		return nil, fmt.Errorf("its keys cannot be read: %w", err)
+	}
+	keys = slices.DeleteFunc(slices.Clone(keys), func(k []byte) bool { return len(k) != osdp.KeySize || osdp.Guessable(k) })
+	if len(keys) == 0 {
+		return nil, errNoKey
+	}
+	return keys, nil
+}
+
+// errNoKey is the reason against a reader for which there is nothing to try.
+var errNoKey = errors.New("no key is kept for it that it could prove")
 
 // wantsSession reports whether it is time to try for one.
 func (d *Driver) wantsSession(now time.Time) bool {
@@ -85,21 +116,25 @@ func (d *Driver) clearState(now time.Time) int {
 	return NotInstalled
 }
 
-// challenge sends a random number. It returns false if there is no key to try.
-func (d *Driver) challenge(now time.Time) bool {
+// challenge sends a random number, unless there is no key to try.
+func (d *Driver) challenge(now time.Time) error {
 	s := &d.session
 	s.end()
+	err := errNoKey
+	if s.installed && !s.noOwn {
+		_, err = d.candidates()
+	}
 	switch {
-	case s.installed && !s.noOwn:
+	case err == nil:
 		s.kind = osdp.KeyOwn
 	case d.install.byDefault(now):
 		s.kind = osdp.KeyDefault
 	default:
-		return false
+		return err
 	}
 	rand.Read(s.cp[:]) // it never fails
 	d.sendBlock(now, osdp.CmdChlng, osdp.BlockChlng, s.kind, s.cp[:])
-	return true
+	return nil
 }
 
 // answered finds the key that the reader holds: its cryptogram is compared with
@@ -117,13 +152,15 @@ func (d *Driver) answered(now time.Time, f *osdp.Frame) {
 	}
 	keys := [][]byte{osdp.DefaultKey()}
 	if s.kind == osdp.KeyOwn {
-		keys = d.candidates()
+		if keys, err = d.candidates(); err != nil {
+			d.failHandshake(now, err)
+			return
+		}
 	}
 	for _, key := range keys {
 		c, err := osdp.NewChannel(key, s.cp[:])
 		if err != nil {
-			d.log.Error("a stored key of the reader is unusable", "err", err)
-			continue
+			continue // never: the keys have their size
 		}
 		if proof := c.PDCryptogram(answer.Random[:]); osdp.Same(proof[:], answer.Cryptogram[:]) {
 			s.channel, s.key, s.pd = c, bytes.Clone(key), answer.Random
@@ -148,6 +185,10 @@ func (d *Driver) accepted(now time.Time, f *osdp.Frame) {
 		d.failHandshake(now, errors.New("it does not accept the panel"))
 		return
 	}
+	if s.kind == osdp.KeyDefault && !d.install.open(now) {
+		d.restart() // the order ended meanwhile
+		return
+	}
 	s.up, s.since, s.bad, s.fresh = true, now, 0, false
 	d.phase = phaseOnline
 	d.lstat, d.istat = time.Time{}, time.Time{}
@@ -159,16 +200,8 @@ func (d *Driver) accepted(now time.Time, f *osdp.Frame) {
 	if d.state != Secure {
 		d.log.Info("the reader is in a secure session")
 	}
-	d.state = Secure
-	if len(d.candidates()) > 1 || d.install.sent {
-		if err := d.keys.Settle(s.key); err != nil {
-			d.log.Error("the reader's older keys could not be forgotten", "err", err)
-		}
-	}
-	if d.install.sent {
-		d.log.Info("the reader is installed: it holds a key of its own")
-		d.install = install{}
-	}
+	d.state, d.starts = Secure, 0
+	d.settle(now)
 }
 
 // failHandshake notes that there will be no session now.
@@ -177,10 +210,30 @@ func (d *Driver) failHandshake(now time.Time, reason error) {
 	own := s.kind == osdp.KeyOwn
 	s.end()
 	if own && d.install.byDefault(now) {
-		s.noOwn, d.phase = true, phaseChallenge
+		s.noOwn, d.phase, d.state = true, phaseChallenge, Fallback
+		d.log.Warn("the reader fails to prove its key; it is taken for another, to which the install order gives a key by the default one", "err", reason)
 		return
 	}
 	d.fallBack(now, reason)
+}
+
+// distrust reports an installed reader that gives no proof of itself. It ends
+// nothing: the right one is secure again as soon as it answers.
+func (d *Driver) distrust(now time.Time, reason error) {
+	if d.session.installed {
+		d.state = Fallback
+		d.blame(now, reason)
+	}
+}
+
+// blame logs what speaks against an installed reader.
+func (d *Driver) blame(now time.Time, reason error) {
+	if now.Sub(d.blamed) < quietLog {
+		return
+	}
+	d.blamed = now
+	d.log.Warn("an installed reader does not hold to its secure session; what it says is not believed", "err", reason,
+		"hint", "look at the reader and its wire; if it was replaced or reset, order install")
 }
 
 // loseSession notes that the reader has no session any more. That happens when it was
@@ -199,21 +252,23 @@ func (d *Driver) loseSession(now time.Time, reason error) {
 // fallBack goes on in clear text, and tries again later and later.
 func (d *Driver) fallBack(now time.Time, reason error) {
 	s := &d.session
+	longest := lastRetry
+	if s.proven() {
+		longest = provenRetry // one forged frame may end a session; it must not keep the true reader out
+	}
 	s.end()
 	s.noOwn, s.fresh = false, false
 	d.pending, d.phase = command{}, phaseOnline
 	d.points.forgetCodes()
-	s.delay = min(max(2*s.delay, firstRetry), lastRetry)
+	s.delay = min(max(2*s.delay, firstRetry), longest)
 	if d.install.open(now) {
 		s.delay = firstRetry
 	}
 	s.retry = now.Add(s.delay)
 	d.state = d.clearState(now)
-	if d.state != Fallback {
-		d.log.Info("no secure session with the reader", "err", reason)
-	} else if now.Sub(d.blamed) >= quietLog {
-		d.blamed = now
-		d.log.Warn("an installed reader does not hold to its secure session; what it says of cards is not believed", "err", reason,
-			"hint", "look at the reader and its wire; if it was replaced or reset, order install")
+	if d.state == Fallback {
+		d.blame(now, reason)
+		return
 	}
+	d.log.Info("no secure session with the reader", "err", reason)
 }

@@ -2,6 +2,7 @@ package osdp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"gatehouse/drivers"
@@ -70,8 +71,16 @@ func newOutput(p *drivers.PointSpec) *output {
 // is outstanding, and a start from nothing.
 const mostSteps = 8
 
+// Why an output was not confirmed.
+var (
+	errLost        = fmt.Errorf("%w: the session with the reader began anew", drivers.ErrBusy)
+	errUnconfirmed = errors.New("the reader answered, and did not confirm it")
+	errUnproven    = fmt.Errorf("%w: the reader gives no proof of its key, and an order in clear text could be anybody's", drivers.ErrRefused)
+)
+
 // Write commands an output: true is its active state. The reader's reply is what
 // confirms it. A reader that was not yet spoken to is taken to a session first.
+// An installed one without a session is told to light and to sound, no more.
 func (d *Driver) Write(ctx context.Context, p point.ID, v point.Value) error {
 	out, ok := d.outputs[p]
 	if !ok {
@@ -95,6 +104,9 @@ func (d *Driver) Write(ctx context.Context, p point.ID, v point.Value) error {
 			}
 			d.outcome = errLost
 			continue
+		}
+		if out.code == osdp.CmdOut && d.session.installed && !d.session.up {
+			return fmt.Errorf("%s: %w", p, errUnproven)
 		}
 		if !mine {
 			d.send(now, command{code: out.code, output: p, value: v.On()}, payload)
