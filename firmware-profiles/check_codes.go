@@ -133,12 +133,15 @@ func (p *Point) width() (width int, unsigned bool) {
 // number checks what turns raw bits into a value.
 func (c checker) number(key string, p *Point) {
 	f, isNumber := forms[p.Type], p.Kind() == point.Number
-	c.finite(key, p)
 	if isNumber && p.Scale <= 0 && point.Roles[p.Role].Safety {
 		c.Fail(key+".scale", "use a positive factor", "%v would turn danger into calm", p.Scale)
 	}
 	if !isNumber && c.way.name != "osdp" && (p.Min != nil || p.Max != nil) && p.Role != "" {
-		c.Fail(key+".min", "remove min and max", "only a number has a range")
+		bound := ".min"
+		if p.Min == nil {
+			bound = ".max"
+		}
+		c.Fail(key+bound, "remove min and max", "only a number has a range")
 	}
 	width, unsigned := p.width()
 	if p.Bits != 0 && p.Type != "" && (!unsigned || width < 64 && p.Bits>>width != 0) {
@@ -155,18 +158,6 @@ func (c checker) number(key string, p *Point) {
 	}
 	if p.MaxStep != nil && (*p.MaxStep <= 0 || p.Kind() != point.Number) {
 		c.Fail(key+".max_step", "give a positive step of a number, or remove it", "%v is no step", *p.MaxStep)
-	}
-}
-
-// finite checks that what YAML calls .inf and .nan is nowhere.
-func (c checker) finite(key string, p *Point) {
-	for _, f := range []struct {
-		key   string
-		value *float64
-	}{{".scale", &p.Scale}, {".offset", &p.Offset}, {".min", p.Min}, {".max", p.Max}, {".max_step", p.MaxStep}} {
-		if f.value != nil && (math.IsNaN(*f.value) || math.IsInf(*f.value, 0)) {
-			c.Fail(key+f.key, "use a number", "%v is none", *f.value)
-		}
 	}
 }
 
@@ -208,11 +199,8 @@ func (c checker) lookup(key string, l *Lookup, p *Point) {
 		c.Fail(key, "remove it", "does not go with role %s", p.Role)
 	}
 	for code, factor := range l.Map {
-		switch at := fmt.Sprintf("%s.map.%d", key, code); {
-		case factor < 0:
-			c.Fail(at, "use a positive number", "%v is negative", factor)
-		case math.IsNaN(factor) || math.IsInf(factor, 0):
-			c.Fail(at, "use a positive number", "%v is none", factor)
+		if factor < 0 {
+			c.Fail(fmt.Sprintf("%s.map.%d", key, code), "use a positive number", "%v is negative", factor)
 		}
 	}
 }
