@@ -113,8 +113,10 @@ func (d *Driver) keyRefused(reason osdp.NAK) {
 	}
 }
 
-// settle follows the proof of an own key: the reader holds that one and no other.
+// settle follows the proof of an own key: the reader holds that one and no other,
+// and the order, if there is one, is for this reader.
 func (d *Driver) settle(now time.Time) {
+	d.install.first = false
 	changed := d.install.sent && osdp.Same(d.install.key, d.session.key)
 	if keys, err := d.stored(); err == nil && (len(keys) > 1 || changed) {
 		if err := d.keys.Settle(d.session.key); err != nil {

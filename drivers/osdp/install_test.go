@@ -84,6 +84,30 @@ func TestAKeyChangeIsNoWayInForAnotherReader(t *testing.T) {
 	}
 }
 
+func TestAnOrderIsForTheReaderThatProvesItsKeyFirst(t *testing.T) {
+	g := secureRig(t)
+	mine := g.reader
+	g.reader = newReader(nil)
+	g.run(60)
+	g.wantState(Fallback)
+	g.order() // and the true one is back before another can use it
+	g.reader = mine
+	mine.reboot()
+	mine.instead[osdp.CmdKeySet] = []byte{osdp.ReplyACK} // it keeps its key: the order stays open
+	g.run(20)
+	g.wantState(Secure)
+	if !g.driver.install.open(g.clock) {
+		t.Fatal("the order has ended")
+	}
+	g.reader = newReader(nil)
+	g.reader.setup = true
+	g.run(100)
+	g.wantState(Fallback)
+	if g.reader.defaults > 0 {
+		t.Error("the default key was taken in place of a proven one")
+	}
+}
+
 func TestThatTheDefaultKeyReplacesAnOwnOneIsLoggedAndTold(t *testing.T) {
 	var log bytes.Buffer
 	g := secureRig(t)
