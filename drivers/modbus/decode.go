@@ -5,12 +5,12 @@ import (
 	"math"
 	"math/bits"
 	"slices"
-	"strconv"
 	"unique"
 
 	"gatehouse/drivers"
 	"gatehouse/drivers/internal/look"
 	"gatehouse/drivers/internal/scale"
+	"gatehouse/drivers/internal/states"
 	"gatehouse/protocol/point"
 )
 
@@ -124,7 +124,7 @@ type special struct {
 	decimals  *lookup
 	factor    *lookup
 	status    *state
-	states    map[uint64]drivers.State
+	states    *states.Table
 	sentinels []uint64
 	bound     look.Step
 }
@@ -138,7 +138,7 @@ type lookup struct {
 // state is the field of the State point that vouches for another.
 type state struct {
 	field  field
-	states map[uint64]drivers.State
+	states *states.Table
 }
 
 // run is one point, or neighbours of the same shape. There may be tens of
@@ -203,14 +203,14 @@ func (p *planner) special(ps *drivers.PointSpec, sources []source) *special {
 		}
 		return &lookup{field: newField(sources, place(spec, l.At, 1), "", false, l.Bits), table: l.Map}
 	}
-	s := &special{decimals: find(ps.Decimals), factor: find(ps.UnitFrom), states: ps.States, sentinels: ps.Sentinels, bound: look.NewStep(ps)}
+	s := &special{decimals: find(ps.Decimals), factor: find(ps.UnitFrom), states: states.New(ps), sentinels: ps.Sentinels, bound: look.NewStep(ps)}
 	if coded != nil {
 		s.codes = coded.codes
 	}
 	if status != nil {
 		s.status = &state{
 			field:  newField(sources, place(spec, status.At, width(status)), status.Order, status.Swap, status.Bits),
-			states: status.States,
+			states: states.New(status),
 		}
 	}
 	return s
@@ -230,7 +230,7 @@ func (s *shape) decode(sp *special, data []byte, place int) (v point.Value, q po
 			return point.Value{}, point.Fault
 		}
 		if sp.status != nil {
-			q = quality(sp.status.states, sp.status.field.raw(data))
+			q = sp.status.states.Vouch(sp.status.field.raw(data), s.limits().Safety())
 		}
 	}
 	switch s.kind {
@@ -245,10 +245,11 @@ func (s *shape) decode(sp *special, data []byte, place int) (v point.Value, q po
 		}
 		return point.Truth(on != s.invert), q
 	case point.State:
-		if own := quality(sp.states, raw); own != point.Good {
+		v, own := sp.states.Value(raw)
+		if own != point.Good {
 			q = own
 		}
-		return point.Value{Kind: point.State, Num: float64(raw), Text: stateName(sp.states, raw)}, q
+		return v, q
 	}
 	x, ok := s.number(sp, data, raw)
 	if !ok {
@@ -258,25 +259,6 @@ func (s *shape) decode(sp *special, data []byte, place int) (v point.Value, q po
 		q = point.Implausible
 	}
 	return point.Float(x), q
-}
-
-// quality is what a state says about measurements; an unknown code is a fault.
-func quality(states map[uint64]drivers.State, code uint64) point.Quality {
-	s, ok := states[code]
-	switch {
-	case !ok, s.Class == drivers.ClassFault:
-		return point.Fault
-	case s.Class == drivers.ClassWarmup:
-		return point.Unknown
-	}
-	return point.Good
-}
-
-func stateName(states map[uint64]drivers.State, code uint64) string {
-	if s, ok := states[code]; ok {
-		return s.Name
-	}
-	return "code " + strconv.FormatUint(code, 10)
 }
 
 // number converts a raw value to the point's unit; false means that the device

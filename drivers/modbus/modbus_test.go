@@ -324,7 +324,7 @@ func TestAFourGasModuleIsReadAsItsManualSays(t *testing.T) {
 		{"bits 17 and 16", "2040 0001 0000 0000 0000 0006", "65537", point.Good},
 		{"warming up", "2400 007D 0000 0000 0000 0000", "12.5", point.Unknown},
 		{"sensor fault", "2400 007D 0000 0000 0000 0003", "12.5", point.Fault},
-		{"a state nobody knows", "2400 007D 0000 0000 0000 0077", "12.5", point.Fault},
+		{"a state nobody knows hides no gas", "2400 03B6 0000 0000 0000 0010", "95", point.Good},
 		{"a decimals code nobody knows", "2100 007D 0000 0000 0000 0001", "-", point.Fault},
 		{"a unit code nobody knows", "8400 007D 0000 0000 0000 0001", "-", point.Fault},
 	}
@@ -337,6 +337,51 @@ func TestAFourGasModuleIsReadAsItsManualSays(t *testing.T) {
 				t.Errorf("%v (%v), want %s (%v)", got.Value, got.Quality, tt.value, tt.quality)
 			}
 		})
+	}
+}
+
+// TestAStateNobodyDeclared: only what is declared to be a fault may keep a
+// life-safety value from raising an alarm; of others the value is a fault too.
+func TestAStateNobodyDeclared(t *testing.T) {
+	states := map[uint64]drivers.State{1: {Name: "normal", Class: drivers.ClassNormal}, 3: {Name: "broken", Class: drivers.ClassFault}}
+	for _, tt := range []struct {
+		role  point.Role
+		state string
+		want  point.Quality
+		own   string
+	}{
+		{"gas", "0001", point.Good, "normal"}, {"gas", "0003", point.Fault, "broken"}, {"gas", "0010", point.Good, "code 16"},
+		{"gas", "FFFF", point.Fault, "-"}, // a declared sentinel
+		{"temperature", "0010", point.Fault, "code 16"}, {"temperature", "0001", point.Good, "normal"},
+	} {
+		value, state := holding("p", 0), holding("state", 1)
+		value.Role, value.StatusOf = tt.role, "state"
+		state.Kind, state.States, state.Sentinels = point.State, states, []uint64{0xFFFF}
+		got := readOne(t, spec(value, state), unhex(t, "005F"+tt.state))
+		if r := got["d/p"]; r.Value.Num != 95 || r.Quality != tt.want {
+			t.Errorf("%s, state %s: %v (%v), want 95 (%v)", tt.role, tt.state, r.Value, r.Quality, tt.want)
+		}
+		if r := got["d/state"]; r.Value.String() != tt.own || (r.Quality == point.Good) != (tt.own == "normal") {
+			t.Errorf("state %s: %v (%v), want %s", tt.state, r.Value, r.Quality, tt.own)
+		}
+	}
+}
+
+func TestAnUndeclaredStateDoesNotAllocate(t *testing.T) {
+	state := holding("state", 0)
+	state.Kind, state.States = point.State, map[uint64]drivers.State{1: {Name: "normal", Class: drivers.ClassNormal}}
+	reply := drivertest.ReplyRTU(nil, rtu(t, "01 03 0000 0001"), func(_, _ byte, _ uint16) uint16 { return 4711 })
+	d := build(t, spec(state), linkFunc(func(_ []byte, f drivers.Framer) ([]byte, error) {
+		_, err := f(reply)
+		return reply, err
+	}))
+	emit, ctx := func(point.Reading) {}, t.Context()
+	if n := testing.AllocsPerRun(100, func() {
+		if err := d.Do(ctx, 0, emit); err != nil {
+			t.Fatal(err)
+		}
+	}); n > 0 {
+		t.Errorf("%v allocations a poll", n)
 	}
 }
 

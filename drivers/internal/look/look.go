@@ -42,6 +42,9 @@ func NewRange(p *drivers.PointSpec) Range {
 	return r
 }
 
+// Safety reports whether the range is that of a life-safety point.
+func (r Range) Safety() bool { return r.Above || r.Below }
+
 // Holds reports whether x can be: it is inside the range, or beyond it on a side
 // where danger is.
 func (r Range) Holds(x float64) bool {
@@ -117,7 +120,7 @@ func danger(r Range, s *Step, e Seen) bool {
 
 // Alone returns what to believe of a reading whose second look failed.
 func Alone(r Range, s *Step, first Seen) Seen {
-	if safety := r.Above || r.Below; !safety && Doubtful(r, s, first) {
+	if !r.Safety() && Doubtful(r, s, first) {
 		first.Quality = point.Implausible
 	}
 	return first

@@ -3,21 +3,22 @@
 //
 // It guarantees: a raw value that is a declared sentinel, no number, or a code
 // nobody declared is a Fault; a point whose State point says fault or warm-up is
-// never Good; a value outside its range is Implausible, but of a life-safety
+// never Good; one whose State point says what nobody declared is a Fault, but of
+// a life-safety point, which is judged by its own value (package states); a value outside its range is Implausible, but of a life-safety
 // point on a side where danger is (point.RoleInfo), which stays Good. What is
 // worth a second look, and believed after it, package look says.
-// Emitting numbers and contacts does not allocate.
+// Emitting numbers, contacts and states does not allocate.
 package meaning
 
 import (
 	"math"
 	"math/bits"
-	"strconv"
 	"time"
 
 	"gatehouse/drivers"
 	"gatehouse/drivers/internal/look"
 	"gatehouse/drivers/internal/scale"
+	"gatehouse/drivers/internal/states"
 	"gatehouse/protocol/point"
 )
 
@@ -48,7 +49,7 @@ type member struct {
 	inactive  *uint64
 	invert    bool
 	status    int // the point that vouches for this one, or -1
-	states    map[uint64]drivers.State
+	states    *states.Table
 	sentinels []uint64
 	limits    look.Range
 	step      look.Step
@@ -61,7 +62,7 @@ func New(points []*drivers.PointSpec) *Set {
 		s.points[i] = member{
 			id: p.ID, kind: p.Kind, linear: scale.New(p.Scale, p.Offset),
 			active: p.Active, inactive: p.Inactive, invert: p.Invert,
-			status: -1, states: p.States, sentinels: p.Sentinels, limits: look.NewRange(p), step: look.NewStep(p),
+			status: -1, states: states.New(p), sentinels: p.Sentinels, limits: look.NewRange(p), step: look.NewStep(p),
 		}
 		for k, other := range points {
 			if p.StatusOf != "" && other.ID.Name() == p.StatusOf {
@@ -92,7 +93,7 @@ func (s *Set) decode(raws []Raw, i int) (v point.Value, q point.Quality) {
 	}
 	q = point.Good
 	if p.status >= 0 {
-		q = s.vouched(raws, p.status)
+		q = s.vouched(raws, p.status, p.limits.Safety())
 	}
 	switch p.kind {
 	case point.Bool:
@@ -102,10 +103,11 @@ func (s *Set) decode(raws []Raw, i int) (v point.Value, q point.Quality) {
 		}
 		return point.Truth(on != p.invert), q
 	case point.State:
-		if own := quality(p.states, raw.Code); own != point.Good {
+		v, own := p.states.Value(raw.Code)
+		if own != point.Good {
 			q = own
 		}
-		return point.Value{Kind: point.State, Num: float64(raw.Code), Text: name(p.states, raw.Code)}, q
+		return v, q
 	case point.Text:
 		return point.Value{Kind: point.Text, Text: raw.Text}, q
 	}
@@ -119,13 +121,12 @@ func (s *Set) decode(raws []Raw, i int) (v point.Value, q point.Quality) {
 	return point.Float(x), q
 }
 
-// vouched is what the State point of that index says about measurements.
-func (s *Set) vouched(raws []Raw, i int) point.Quality {
-	raw := &raws[i]
-	if !raw.OK || s.points[i].sentinel(raw.Code) {
-		return point.Fault
+// vouched is what the State point of that index says about a measurement.
+func (s *Set) vouched(raws []Raw, i int, safety bool) point.Quality {
+	if raw := &raws[i]; raw.OK {
+		return s.points[i].states.Vouch(raw.Code, safety)
 	}
-	return quality(s.points[i].states, raw.Code)
+	return states.Undeclared(safety)
 }
 
 func (p *member) sentinel(code uint64) bool {
@@ -151,25 +152,6 @@ func (p *member) truth(code uint64) (on, ok bool) {
 		return false, false
 	}
 	return p.active == nil, true
-}
-
-// quality is what a state says about measurements; an unknown code is a fault.
-func quality(states map[uint64]drivers.State, code uint64) point.Quality {
-	s, ok := states[code]
-	switch {
-	case !ok, s.Class == drivers.ClassFault:
-		return point.Fault
-	case s.Class == drivers.ClassWarmup:
-		return point.Unknown
-	}
-	return point.Good
-}
-
-func name(states map[uint64]drivers.State, code uint64) string {
-	if s, ok := states[code]; ok {
-		return s.Name
-	}
-	return "code " + strconv.FormatUint(code, 10)
 }
 
 // Pick packs the bits of v that mask marks, lowest first (as PEXT does); no

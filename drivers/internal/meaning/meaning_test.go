@@ -140,3 +140,33 @@ func TestCheckReportsEveryFault(t *testing.T) {
 		}
 	}
 }
+
+// TestAStateNobodyDeclaredHidesNoDanger: of a life-safety point the value counts.
+func TestAStateNobodyDeclaredHidesNoDanger(t *testing.T) {
+	states := map[uint64]drivers.State{1: {Name: "normal", Class: drivers.ClassNormal}, 3: {Name: "broken", Class: drivers.ClassFault}}
+	for _, tt := range []struct {
+		role  point.Role
+		state Raw
+		want  point.Quality
+	}{
+		{"gas", number(1), point.Good}, {"gas", number(3), point.Fault}, {"gas", number(16), point.Good},
+		{"gas", number(9), point.Fault}, // a declared sentinel
+		{"gas", Raw{}, point.Good},
+		{"temperature", number(1), point.Good}, {"temperature", number(16), point.Fault}, {"temperature", Raw{}, point.Fault},
+	} {
+		s := New([]*drivers.PointSpec{
+			{ID: "d/p", Role: tt.role, Kind: point.Number, StatusOf: "state"},
+			{ID: "d/state", Kind: point.State, States: states, Sentinels: []uint64{9}},
+		})
+		s.Put(0, number(95))
+		s.Put(1, tt.state)
+		got := make(map[point.ID]point.Reading)
+		s.Emit(time.Unix(1, 0), func(r point.Reading) { got[r.Point] = r })
+		if r := got["d/p"]; r.Value != point.Float(95) || r.Quality != tt.want {
+			t.Errorf("%s, state %+v: %v (%v), want 95 (%v)", tt.role, tt.state, r.Value, r.Quality, tt.want)
+		}
+		if own := got["d/state"].Quality; (own == point.Good) != (tt.state == number(1)) {
+			t.Errorf("state %+v: %v", tt.state, own)
+		}
+	}
+}
