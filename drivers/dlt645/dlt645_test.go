@@ -3,8 +3,8 @@ package dlt645
 import (
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -125,10 +125,12 @@ func TestAJobIsWhatOneDataIDGives(t *testing.T) {
 	urgent := item("urgent", 0x02020100, "sbcd", 3, 0.001)
 	urgent.Critical = true
 	d := build(t, spec(item("slow", 0x02010100, "bcd", 2, 1), urgent, quick), &drivertest.Script{})
-	got := fmt.Sprintf("%+v", d.Jobs())
-	want := "[{Points:[m/slow m/quick] Every:200ms Critical:false TxBytes:20 RxBytes:22} {Points:[m/urgent] Every:1s Critical:true TxBytes:20 RxBytes:23}]"
-	if got != want {
-		t.Errorf("jobs\n%s, want\n%s", got, want)
+	want := []drivers.Job{
+		{Points: []point.ID{"m/slow", "m/quick"}, Every: 200 * time.Millisecond, TxBytes: 20, RxBytes: 22},
+		{Points: []point.ID{"m/urgent"}, Every: time.Second, Critical: true, TxBytes: 20, RxBytes: 23},
+	}
+	if got := d.Jobs(); !reflect.DeepEqual(got, want) {
+		t.Errorf("jobs\n%+v, want\n%+v", got, want)
 	}
 }
 
