@@ -129,6 +129,10 @@ func ParseLink(s string) (Link, error) {
 	}
 	for _, key := range slices.Sorted(maps.Keys(values)) {
 		given := values[key]
+		if len(given) > 1 {
+			faults = append(faults, fmt.Errorf("%s is given %d times: want it once, several values with a comma", key, len(given)))
+			continue
+		}
 		if err := l.set(key, given[len(given)-1]); err != nil {
 			faults = append(faults, err)
 		}

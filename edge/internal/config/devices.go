@@ -182,6 +182,9 @@ func (l *loader) deviceTiming(key string, d *Device, p profiles.Profile, b Bus, 
 	if d.Timeout > 0 {
 		t.Timeout = d.Timeout
 	}
+	if d.Timeout > longWait {
+		l.warn(key+".timeout", "give no more than the device needs", "while %s does not answer, an alarm of its neighbours on bus %s may be %v late", d.ID, d.Bus, d.Timeout)
+	}
 	if d.Gap > 0 {
 		t.Gap = d.Gap
 	}
@@ -190,6 +193,10 @@ func (l *loader) deviceTiming(key string, d *Device, p profiles.Profile, b Bus, 
 	}
 	return t
 }
+
+// longWait is a timeout that leaves too little of the ten seconds in which an
+// alarm must be told.
+const longWait = 5 * time.Second
 
 // networkShare is what a network may add to a device's reply, as in a bus's own
 // default.

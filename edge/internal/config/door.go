@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 
 	"gatehouse/drivers"
@@ -53,6 +54,15 @@ func (l *loader) door(key string, d *Device, p profiles.Profile, spec drivers.Sp
 	if !l.Has(key + ".key_file") {
 		return ""
 	}
+	path := l.path(d.KeyFile)
+	if other, taken := l.keyFiles[path]; taken {
+		l.Fail(key+".key_file", "give each reader its own: a key change of one would lose the other's", "reader %s has its key in %s too", other, d.KeyFile)
+		return ""
+	}
+	l.keyFiles[path] = d.ID
+	if _, _, err := l.read(path); errors.Is(err, fs.ErrNotExist) {
+		return path // made when the reader is installed
+	}
 	text := l.secret(key+".key_file", d.KeyFile)
 	if text == "" {
 		return ""
@@ -62,7 +72,7 @@ func (l *loader) door(key string, d *Device, p profiles.Profile, spec drivers.Sp
 	} else if err != nil {
 		l.Fail(key+".key_file", "write 32 hexadecimal digits into it", "the file %s holds no key", d.KeyFile)
 	}
-	return l.path(d.KeyFile)
+	return path
 }
 
 // cardKey reads the secret by which credentials are hashed. A device that

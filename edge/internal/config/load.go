@@ -51,7 +51,7 @@ func readDisk(path string) ([]byte, fs.FileMode, error) {
 // Parse checks a config from memory; name stands in its errors. A Plan that
 // comes with an error holds the warnings and nothing else.
 func Parse(name string, data []byte, read ReadFile) (Plan, error) {
-	l := &loader{read: read, now: time.Now, dir: filepath.Dir(name), profiles: make(map[string]profiles.Profile)}
+	l := &loader{read: read, now: time.Now, dir: filepath.Dir(name), profiles: make(map[string]profiles.Profile), keyFiles: make(map[string]string)}
 	l.Doc = strict.Decode(name, data, &l.cfg)
 	l.plan.Points = make(map[point.ID]*rule.PointInfo)
 	l.fill()
@@ -82,6 +82,7 @@ type loader struct {
 	now       func() time.Time
 	dir       string
 	profiles  map[string]profiles.Profile // loaded so far
+	keyFiles  map[string]string           // of door readers, by path
 	elsewhere Errors                      // problems in other files: rule packs
 	warnings  Errors
 

@@ -173,3 +173,19 @@ func TestConfirmationToComeIsWarnedOf(t *testing.T) {
 		t.Errorf("warnings %v", plan.Warnings)
 	}
 }
+
+func TestALongTimeoutIsToldBesideItsNeighbours(t *testing.T) {
+	text := strings.Replace(small, "profile: 4mz-hh4}", "profile: 4mz-hh4, timeout: 20s}", 1)
+	if text == small {
+		t.Fatal("the small site has no device to slow down")
+	}
+	plan, err := Load(writeSite(t, text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(plan.Warnings, func(p Problem) bool {
+		return strings.HasSuffix(p.Key, ".timeout") && strings.Contains(p.What, "20s late")
+	}) {
+		t.Errorf("warnings: %v", plan.Warnings)
+	}
+}

@@ -62,7 +62,7 @@ func checkGateway(t *testing.T, file string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan, err := Load(writeSite(t, string(data), "gateway.secret", "cards.key", "door-gate.key"))
+	plan, err := Load(writeSite(t, string(data), "gateway.secret", "cards.key"))
 	if err != nil {
 		t.Fatalf("\n%v", err)
 	}
