@@ -16,6 +16,7 @@ import (
 // Bounds of what somebody who has not said who he is can cost.
 const (
 	maxStrangers   = 64
+	maxPerSource   = 8                      // of them: DTUs behind one router dial in together
 	registerWithin = 5 * time.Second        // for the whole registration packet
 	curiosity      = 300 * time.Millisecond // for the rest of a packet nobody knows, to show it in the log
 	acceptPause    = time.Second            // after the system refused to accept (no descriptors left)
@@ -27,8 +28,10 @@ const (
 // allows and, where the bus has registrations, after one of them arrived whole
 // within five seconds, which is taken off once; nothing behind it is lost. Of
 // two connections for one bus the newer is kept: the DTU has dialled in again.
-// At most 64 connections are unidentified at a time. Whoever is turned away is
-// counted, and logged once an hour per source.
+// At most 64 connections are unidentified at a time, 8 from one address; who is one
+// too many takes the place of the oldest of his address, or else of the address that
+// has most: no host can keep the others out. Whoever is turned away is counted,
+// and logged once an hour per source.
 type Acceptor struct {
 	log     *slog.Logger
 	refused *prometheus.CounterVec
@@ -37,9 +40,16 @@ type Acceptor struct {
 
 	mu        sync.Mutex // guards all below, and what ports and claims hold
 	ports     map[string]*port
-	strangers map[net.Conn]bool
+	strangers map[*net.TCPConn]stranger
 	closed    bool
 	wg        sync.WaitGroup // of every goroutine
+}
+
+// stranger is a connection that has not said who it is.
+type stranger struct {
+	source netip.Addr
+	port   *port
+	since  time.Time
 }
 
 // port is an address that is listened on while a bus has a claim on it.
@@ -70,7 +80,7 @@ func NewAcceptor(log *slog.Logger) *Acceptor {
 		log:       log,
 		listen:    func(address string) (net.Listener, error) { return net.Listen("tcp", address) },
 		ports:     make(map[string]*port),
-		strangers: make(map[net.Conn]bool),
+		strangers: make(map[*net.TCPConn]stranger),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "gatehouse_dtu_refused_total",
 			Help: "Connections to a listening link that were turned away, by reason."}, []string{"reason"}),
 	}
@@ -238,13 +248,46 @@ func (a *Acceptor) admit(p *port, conn *net.TCPConn) {
 		a.refuse(p, conn, "source", "no bus on this port allows this address: add it to allow=, or find out who this is")
 	case len(p.claims[0].link.Register) == 0: // then it is the only one
 		a.deliver(p.claims[0], conn)
-	case len(a.strangers) >= maxStrangers:
-		a.refuse(p, conn, "crowded", "too many connections have not said who they are: narrow allow=, or keep strangers away by the router")
+	case a.closed:
+		conn.Close()
 	default:
-		a.strangers[conn] = true
+		a.makeWay(source)
+		a.strangers[conn] = stranger{source: source, port: p, since: time.Now()}
 		claims := slices.Clone(p.claims)
 		a.wg.Go(func() { a.identify(p, claims, conn, source) })
 	}
+}
+
+// makeWay closes the stranger whose place a newcomer takes, if there is no room. The
+// lock is held.
+func (a *Acceptor) makeWay(newcomer netip.Addr) {
+	count := make(map[netip.Addr]int)
+	for _, s := range a.strangers {
+		count[s.source]++
+	}
+	from := newcomer
+	if count[newcomer] < maxPerSource {
+		if len(a.strangers) < maxStrangers {
+			return
+		}
+		for source, n := range count {
+			if n > count[from] {
+				from = source
+			}
+		}
+	}
+	var oldest *net.TCPConn
+	for conn, s := range a.strangers {
+		if s.source == from && (oldest == nil || s.since.Before(a.strangers[oldest].since)) {
+			oldest = conn
+		}
+	}
+	if oldest == nil {
+		return
+	}
+	p := a.strangers[oldest].port
+	delete(a.strangers, oldest)
+	a.refuse(p, oldest, "crowded", "too many connections have not said who they are: narrow allow=, or keep strangers away by the router")
 }
 
 // identify reads the registration packet and not one byte more.
@@ -253,8 +296,11 @@ func (a *Acceptor) identify(p *port, claims []*claim, conn *net.TCPConn, source 
 	n, c, err := register(conn, claims, buf[:])
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	_, waits := a.strangers[conn]
 	delete(a.strangers, conn)
 	switch {
+	case !waits: // it had to make way
+		conn.Close()
 	case a.closed:
 		conn.Close()
 	case err != nil:

@@ -193,25 +193,58 @@ func TestStrangersAreTurnedAway(t *testing.T) {
 	}
 }
 
-func TestSilentStrangersAreBounded(t *testing.T) {
+// Whoever is silent is hung up on in the end.
+func TestASilentStrangerIsHungUpOn(t *testing.T) {
+	t.Parallel()
+	q := newQuay(t)
+	q.line(t, "tcp-listen://:9000?register=5A01")
+	closed(t, q.dial(t, ":9000", "Z"))
+	drivertest.Eventually(t, 5*time.Second, "count", func() bool { return q.count("silent") == 1 })
+}
+
+// from dials a port from an address of this host and says nothing.
+func (q *quay) from(t *testing.T, host byte) *net.TCPConn {
+	t.Helper()
+	q.lock.Lock()
+	address := q.where[":9000"]
+	q.lock.Unlock()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, host)}}
+	c, err := d.DialContext(t.Context(), "tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c.(*net.TCPConn)
+}
+
+// waiting is how many have not said who they are.
+func (q *quay) waiting() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.strangers)
+}
+
+// One silent host, and many, keep no DTU out.
+func TestACrowdOfStrangersKeepsNobodyOut(t *testing.T) {
 	t.Parallel()
 	q := newQuay(t)
 	l := q.line(t, "tcp-listen://:9000?register=5A01")
-	var silent []net.Conn
-	for range maxStrangers {
-		silent = append(silent, q.dial(t, ":9000", "Z"))
+	var crowd []*net.TCPConn
+	for range 3 * maxPerSource {
+		crowd = append(crowd, q.from(t, 2))
 	}
-	drivertest.Eventually(t, 5*time.Second, "full house", func() bool { q.mu.Lock(); defer q.mu.Unlock(); return len(q.strangers) == maxStrangers })
-	closed(t, q.dial(t, ":9000", "Z\x01"))
-	if q.count("crowded") != 1 {
-		t.Errorf("%v were too many", q.count("crowded"))
+	drivertest.Eventually(t, 4*time.Second, "the oldest of one host closed", func() bool { return q.count("crowded") == 2*maxPerSource })
+	if n := q.waiting(); n != maxPerSource {
+		t.Errorf("%d wait from one host", n)
 	}
-	for _, c := range silent {
-		closed(t, c)
+	closed(t, crowd[0])
+	q.dial(t, ":9000", "Z\x01")
+	open(t, l)
+	for host := range byte(maxStrangers) {
+		q.from(t, 3+host)
 	}
-	if q.count("silent") != maxStrangers {
-		t.Errorf("%v were silent", q.count("silent"))
-	}
+	drivertest.Eventually(t, 4*time.Second, "full house", func() bool { return q.waiting() == maxStrangers })
+	l.shut()
 	q.dial(t, ":9000", "Z\x01")
 	open(t, l)
 }

@@ -17,11 +17,26 @@ const (
 	redialMax   = 5 * time.Second
 )
 
-// redial is the state of a link that does not open.
+// provenAfter is how long a connection lives that is none of a server which accepts
+// and hangs up.
+const provenAfter = 5 * time.Second
+
+// lostPause is the least time between two lines about a lost link.
+const lostPause = time.Minute
+
+// redial is the state of a link that does not open, or does not stay open.
 type redial struct {
 	failures int
 	since    time.Time // of the first failure
 	at       time.Time // not before
+	forgiven bool      // the devices, since the first failure
+	warned   bool      // the storm was written down
+	dark     bool      // so was that the link does not open
+
+	opened time.Time // last
+	proven bool      // it carried a frame since, or lived for long
+	told   time.Time // when a loss was last written down
+	untold int       // losses since
 }
 
 // after counts a failure and sets the next attempt: doubling, and jittered so
@@ -46,14 +61,10 @@ func (b *Bus) connect(ctx context.Context) {
 		b.up.Store(true)
 		b.metrics.up.Store(true)
 		b.metrics.connects.Add(1)
-		if b.redial.failures > 0 {
-			if now.Sub(b.redial.since) > b.cycle {
-				b.forgive() // who was silent before so short a while still is
-			}
-			b.opts.Log.Info("link is back", "link", b.link.String(),
-				"attempts", b.redial.failures, "away", now.Sub(b.redial.since).Round(time.Millisecond))
+		if !b.redial.forgiven {
+			b.forgiveOutage(now)
 		}
-		b.redial = redial{}
+		b.redial.opened, b.redial.proven = now, false
 		b.lastByte, b.heardAt, b.mode, b.learned = now, now, b.link.Mode, false
 	case ctx.Err() != nil:
 	default:
@@ -61,18 +72,78 @@ func (b *Bus) connect(ctx context.Context) {
 		if errors.Is(err, errNobodyDialled) {
 			b.redial.at = now // waiting was the pause, and a DTU that comes is served at once
 		}
-		if b.redial.failures > 1 {
-			return
-		}
 		b.up.Store(false)
 		b.metrics.up.Store(false)
 		for _, dev := range b.devices {
 			dev.up = false
 			dev.metrics.up.Store(false)
 		}
+		if b.redial.dark {
+			return
+		}
+		b.redial.dark, b.redial.warned = true, true
 		b.opts.Log.Warn("link does not open, trying on", "link", b.link.String(),
 			"err", err, "hint", openHint(b.link, err))
 	}
+}
+
+// forgiveOutage gives the devices a fresh start if the link was away for long: who
+// was silent before a short while still is.
+func (b *Bus) forgiveOutage(now time.Time) {
+	if b.redial.failures > 0 && now.Sub(b.redial.since) > b.cycle {
+		b.redial.forgiven = true
+		b.forgive()
+	}
+}
+
+// proven notes that the link works, which it did not before it carried a frame:
+// there are servers that accept every connection and hang up.
+func (b *Bus) proven(now time.Time) {
+	r := &b.redial
+	if r.proven {
+		return
+	}
+	if r.failures > 0 {
+		b.forgiveOutage(now)
+		if r.warned {
+			b.opts.Log.Info("link is back", "link", b.link.String(),
+				"attempts", r.failures, "away", r.opened.Sub(r.since).Round(time.Millisecond))
+		}
+	}
+	*r = redial{opened: r.opened, proven: true, told: r.told, untold: r.untold}
+}
+
+// lived takes a connection for proven that has lived for long.
+func (b *Bus) lived(now time.Time) {
+	if b.line.isOpen() && now.Sub(b.redial.opened) >= provenAfter {
+		b.proven(now)
+	}
+}
+
+// lost notes that an open link failed. One that was of use is opened again at once,
+// unless a device talks unasked on it, which would do so for ever; any other one
+// after a pause. The first loss of a storm is written down.
+func (b *Bus) lost(err error) {
+	now := b.opts.Now()
+	r := &b.redial
+	if !r.proven && now.Sub(r.opened) >= provenAfter {
+		b.proven(now)
+	}
+	if r.proven && b.source == nil {
+		return
+	}
+	r.proven = false
+	r.after(now)
+	if r.failures > 1 {
+		return
+	}
+	r.untold++
+	if !r.told.IsZero() && now.Sub(r.told) < lostPause {
+		return
+	}
+	b.opts.Log.Warn("link lost", "link", b.link.String(), "err", err, "count", r.untold,
+		"hint", "if it was closed at once, the server has no place for one more client, or lets in other addresses only")
+	r.told, r.untold, r.warned = now, 0, true
 }
 
 // openHint says what a person can do about it.

@@ -46,13 +46,18 @@ func (b *Bus) exchange(ctx context.Context, tx []byte, f drivers.Framer, dev *de
 	reply, err := b.ask(ctx, tx, f, dev)
 	b.lastByte = b.opts.Now()
 	b.metrics.busy.Add(uint64(max(b.lastByte.Sub(begun), 0)))
+	if err == nil {
+		b.proven(b.lastByte)
+	} else {
+		b.lived(b.lastByte)
+	}
 	b.opts.Beat()
 	return reply, err
 }
 
 // ask is one request and the wait for its reply.
 func (b *Bus) ask(ctx context.Context, tx []byte, f drivers.Framer, dev *device) ([]byte, error) {
-	if err := b.prepare(dev); err != nil {
+	if err := b.ready(ctx, dev); err != nil {
 		return nil, b.broken(err)
 	}
 	if err := ctx.Err(); err != nil {
@@ -92,10 +97,10 @@ func (b *Bus) ask(ctx context.Context, tx []byte, f drivers.Framer, dev *device)
 // tracedReply notes a reply, or all that came instead of one.
 func (b *Bus) tracedReply(dev *device, reply []byte, err error) {
 	if err != nil {
-		b.traced(dev, false, b.rx[:b.received], err.Error())
+		b.tracedRest(dev, b.rx[:b.received], err.Error())
 		return
 	}
-	b.traced(dev, false, reply, "")
+	b.traced(dev, false, reply)
 }
 
 // say puts bytes on the line.
@@ -104,7 +109,7 @@ func (b *Bus) say(dev *device, tx []byte) error {
 		return err
 	}
 	b.metrics.sent.Add(uint64(len(tx)))
-	b.traced(dev, true, tx, "")
+	b.traced(dev, true, tx)
 	return nil
 }
 
@@ -298,6 +303,7 @@ func (b *Bus) unanswered(sent time.Time, dev *device, spoilt bool) {
 // broken closes a link that cannot be used.
 func (b *Bus) broken(err error) error {
 	b.line.shut()
+	b.lost(err)
 	return fmt.Errorf("%w: %w", drivers.ErrLinkDown, err)
 }
 

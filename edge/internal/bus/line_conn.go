@@ -52,7 +52,8 @@ type connLine struct {
 	// peek is the body of discard, made once so that discarding does not allocate.
 	peek      func(fd uintptr) bool
 	peeked    int
-	ended     bool // the other end has closed
+	ended     bool  // the other end has closed
+	failed    error // of the connection itself, such as a reset
 	heartbeat []byte
 	scratch   [512]byte
 }
@@ -63,7 +64,10 @@ func (l *connLine) init(heartbeat string) {
 	l.heartbeat = []byte(heartbeat)
 	l.peek = func(fd uintptr) bool {
 		n, err := syscall.Read(int(fd), l.scratch[:])
-		l.peeked, l.ended = max(n, 0), n == 0 && err == nil
+		l.peeked, l.ended, l.failed = max(n, 0), n == 0 && err == nil, nil
+		if err != nil && err != syscall.EAGAIN && err != syscall.EINTR {
+			l.failed = err
+		}
 		return true
 	}
 }
@@ -124,6 +128,9 @@ func (l *connLine) discard() (int, error) {
 				continue
 			}
 			return total, err
+		}
+		if l.failed != nil {
+			return total, l.failed
 		}
 		if l.ended {
 			return total, io.EOF

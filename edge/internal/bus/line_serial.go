@@ -160,6 +160,7 @@ func (l *serialLine) discard() (int, error) {
 
 func (l *serialLine) shut() {
 	if l.port != nil {
+		_ = l.port.ResetOutputBuffer() // Linux waits up to half a minute for bytes that nobody takes
 		l.port.Close()
 		l.port = nil
 		unix.Close(l.lock) // last: until here nobody else can have it

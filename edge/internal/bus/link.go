@@ -42,6 +42,7 @@ type Direction string
 // The directions.
 const (
 	DirectionOwn     Direction = ""         // the hardware by itself, or as the system set it up
+	DirectionOff     Direction = "off"      // the hardware by itself; what the system set up is switched off
 	DirectionRTSHigh Direction = "rts-high" // the kernel: RTS is on while sending
 	DirectionRTSLow  Direction = "rts-low"  // the kernel: RTS is off while sending
 )
@@ -177,11 +178,8 @@ func (l *Link) set(key, value string) error {
 		}
 		l.StopBits = int(value[0] - '0')
 	case key == "rs485" && l.Serial:
-		if value == "off" {
-			return nil
-		}
 		l.RS485 = Direction(value)
-		if l.RS485 != DirectionRTSHigh && l.RS485 != DirectionRTSLow {
+		if l.RS485 != DirectionOff && l.RS485 != DirectionRTSHigh && l.RS485 != DirectionRTSLow {
 			return fmt.Errorf("rs485=%s: want off, rts-high or rts-low", value)
 		}
 	case key == "heartbeat" && !l.Serial:

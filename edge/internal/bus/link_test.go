@@ -18,7 +18,7 @@ func TestParseLink(t *testing.T) {
 		"tcp://[::1]:502":                                {Address: "[::1]:502", Mode: Mode{Parity: ParityNone, StopBits: 1}},
 		"serial:/dev/ttyS1?rs485=rts-low": {Serial: true, Address: "/dev/ttyS1", RS485: DirectionRTSLow,
 			Mode: Mode{Baud: 9600, Parity: ParityNone, StopBits: 1}},
-		"serial:/dev/ttyS1?rs485=off":    {Serial: true, Address: "/dev/ttyS1", Mode: Mode{Baud: 9600, Parity: ParityNone, StopBits: 1}},
+		"serial:/dev/ttyS1?rs485=off":    {Serial: true, Address: "/dev/ttyS1", RS485: DirectionOff, Mode: Mode{Baud: 9600, Parity: ParityNone, StopBits: 1}},
 		"tcp://usr:8899?heartbeat=FE-01": {Address: "usr:8899", Heartbeat: "\xfe\x01", Mode: Mode{Parity: ParityNone, StopBits: 1}},
 		"tcp-listen://:9000?register=5a:01,5A 02&baud=9600": {Listen: true, Address: ":9000", Register: []string{"Z\x01", "Z\x02"},
 			Mode: Mode{Baud: 9600, Parity: ParityNone, StopBits: 1}},

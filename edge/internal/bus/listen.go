@@ -24,8 +24,7 @@ func (b *Bus) listen(ctx context.Context) {
 	dev.metrics.errors[kindOf(err)].Add(1)
 	b.line.shut()
 	if errors.Is(err, drivers.ErrLinkDown) {
-		b.opts.Log.Warn("link lost", "link", b.link.String(), "err", err)
-		return
+		return // broken has seen to it
 	}
 	b.opts.Log.Error("the driver of a device that talks unasked ended", "device", dev.id, "err", err)
 	b.redial.at = b.opts.Now().Add(sourcePause)
@@ -44,13 +43,10 @@ func (b *Bus) hear(ctx context.Context, f drivers.Framer, dev *device) ([]byte, 
 	for {
 		b.turnAway()
 		from := w.start
-		if reply := b.scan(w, f); reply != nil {
-			b.traced(dev, false, b.rx[from:w.start+len(reply)], "")
-			w.start += len(reply)
-			b.lastByte = last
-			dev.metrics.polls.Add(1)
-			b.restore(dev, last)
-			return reply, nil
+		reply := b.scan(w, f)
+		b.skipped(dev, b.rx[from:w.start])
+		if reply != nil {
+			return b.hearing(w, dev, reply, last), nil
 		}
 		if w.end == len(b.rx) || w.start == w.end {
 			b.makeRoom(w)
@@ -67,32 +63,57 @@ func (b *Bus) hear(ctx context.Context, f drivers.Framer, dev *device) ([]byte, 
 		if n > 0 {
 			w.end += n
 			b.metrics.received.Add(uint64(n))
-			last = now
+			last, b.heardAt = now, now
 			deadline = now.Add(dev.timing.Timeout)
 			continue
 		}
+		b.lived(now)
 		if !now.Before(deadline) {
-			return b.silence(w, f, dev)
+			return b.silence(w, f, dev, last)
 		}
 	}
 }
 
 // silence is what is left when nothing more came: what looked like the
 // beginning of a frame may have hidden a whole one behind it.
-func (b *Bus) silence(w *window, f drivers.Framer, dev *device) ([]byte, error) {
+func (b *Bus) silence(w *window, f drivers.Framer, dev *device, last time.Time) ([]byte, error) {
+	from := w.start
 	for w.start < w.end {
 		w.start++
 		b.foreign(1)
 		if reply := b.scan(w, f); reply != nil {
-			w.start += len(reply)
-			return reply, nil
+			b.skipped(dev, b.rx[from:w.start])
+			return b.hearing(w, dev, reply, last), nil
 		}
 	}
+	err := errTimeout
 	if w.spoilt {
 		w.spoilt = false
+		err = errSpoilt
 		dev.metrics.errors[kindDamaged].Add(1)
 	}
+	if b.trace.on.Load() {
+		b.tracedRest(dev, b.rx[from:w.end], err.Error())
+	}
 	return nil, errTimeout
+}
+
+// hearing takes a frame out of the window.
+func (b *Bus) hearing(w *window, dev *device, reply []byte, last time.Time) []byte {
+	b.traced(dev, false, reply)
+	w.start += len(reply)
+	b.lastByte = last
+	dev.metrics.polls.Add(1)
+	b.proven(last)
+	b.restore(dev, last)
+	return reply
+}
+
+// skipped shows what was no frame: with a wrong baud or parity that is all there is.
+func (b *Bus) skipped(dev *device, rest []byte) {
+	if len(rest) > 0 && b.trace.on.Load() {
+		b.tracedRest(dev, rest, drivers.ErrForeign.Error())
+	}
 }
 
 // turnAway answers orders while a source has the line: it takes none.

@@ -28,10 +28,13 @@ const (
 
 // rs485For is what the kernel is told for a direction.
 func rs485For(d Direction) rs485 {
-	if d == DirectionRTSLow {
+	switch d {
+	case DirectionRTSLow:
 		return rs485{flags: rs485Enabled | rs485RTSAfterSend}
+	case DirectionRTSHigh:
+		return rs485{flags: rs485Enabled | rs485RTSOnSend}
 	}
-	return rs485{flags: rs485Enabled | rs485RTSOnSend}
+	return rs485{}
 }
 
 // setRS485 has the kernel switch the direction (TIOCSRS485), and reads back that
@@ -42,6 +45,12 @@ func setRS485(fd int, d Direction) error {
 	}
 	want := rs485For(d)
 	set := want
+	if d == DirectionOff {
+		var now rs485
+		if err := ioctlRS485(fd, unix.TIOCGRS485, &now); err != nil || now.flags&rs485Enabled == 0 {
+			return nil // it is off, or there is nothing to switch off
+		}
+	}
 	if err := ioctlRS485(fd, unix.TIOCSRS485, &set); err != nil {
 		return fmt.Errorf("setting rs485=%s: %w: %w", d, errRS485, err)
 	}
@@ -49,7 +58,10 @@ func setRS485(fd int, d Direction) error {
 	if err := ioctlRS485(fd, unix.TIOCGRS485, &got); err != nil {
 		return fmt.Errorf("reading back rs485=%s: %w: %w", d, errRS485, err)
 	}
-	const wanted = rs485Enabled | rs485RTSOnSend | rs485RTSAfterSend
+	wanted := uint32(rs485Enabled | rs485RTSOnSend | rs485RTSAfterSend)
+	if d == DirectionOff {
+		wanted = rs485Enabled // the others mean nothing without it
+	}
 	if got.flags&wanted != want.flags {
 		return fmt.Errorf("setting rs485=%s: %w: asked for flags %#x, got %#x", d, errRS485, want.flags, got.flags&wanted)
 	}

@@ -16,7 +16,7 @@ func TestTheKernelIsToldTheDirection(t *testing.T) {
 	if size := unsafe.Sizeof(rs485{}); size != 32 {
 		t.Fatalf("struct serial_rs485 has 32 bytes, ours %d", size)
 	}
-	for direction, flags := range map[Direction]byte{DirectionRTSHigh: 0x03, DirectionRTSLow: 0x05} {
+	for direction, flags := range map[Direction]byte{DirectionOff: 0, DirectionRTSHigh: 0x03, DirectionRTSLow: 0x05} {
 		set := rs485For(direction)
 		got := unsafe.Slice((*byte)(unsafe.Pointer(&set)), 32)
 		want := make([]byte, 32)
@@ -42,12 +42,13 @@ func TestAPortWithoutDirectionSaysSo(t *testing.T) {
 	if n := descriptors(t); n != before {
 		t.Errorf("%d descriptors, %d before", n, before)
 	}
-	link.RS485 = DirectionOwn
-	l.link = link
-	if err := l.open(t.Context()); err != nil {
-		t.Errorf("without rs485=: %v", err)
+	for _, without := range []Direction{DirectionOwn, DirectionOff} {
+		l.link.RS485 = without
+		if err := l.open(t.Context()); err != nil {
+			t.Errorf("rs485=%q: %v", without, err)
+		}
+		l.shut()
 	}
-	l.shut()
 }
 
 // descriptors is how many files this process has open.

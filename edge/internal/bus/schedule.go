@@ -239,7 +239,7 @@ func (b *Bus) forgive() {
 	for _, dev := range b.devices {
 		dev.demoted = false
 		for _, j := range dev.jobs {
-			j.attempts, j.failedAt = 0, time.Time{}
+			j.attempts, j.hurried, j.failedAt = 0, false, time.Time{}
 		}
 	}
 }

@@ -65,17 +65,35 @@ func (b *Bus) Trace(ctx context.Context, after uint64) ([]Frame, error) {
 	}
 }
 
-// traced notes one frame if somebody looks. reveal is how many of its bytes may
-// be seen.
-func (b *Bus) traced(dev *device, sent bool, frame []byte, note string) {
+// traced notes one whole frame if somebody looks.
+func (b *Bus) traced(dev *device, sent bool, frame []byte) {
+	show := len(frame)
+	if dev.timing.Reveal > 0 {
+		show = min(show, dev.timing.Reveal)
+	}
+	b.noted(dev, sent, frame, show, "")
+}
+
+// tracedRest notes bytes that are no whole frame of the device, and why. They may
+// be a late frame of any device of the bus, or the middle of one: if one has
+// something to hide, they are counted and not shown.
+func (b *Bus) tracedRest(dev *device, rest []byte, note string) {
+	show := len(rest)
+	for _, other := range b.linked {
+		if other.timing.Reveal > 0 {
+			show = 0
+		}
+	}
+	b.noted(dev, false, rest, show, note)
+}
+
+// noted puts an entry into the trace of which so many bytes may be seen.
+func (b *Bus) noted(dev *device, sent bool, frame []byte, show int, note string) {
 	t := &b.trace
 	if !t.on.Load() {
 		return
 	}
-	show := min(len(frame), traceBytes)
-	if dev.timing.Reveal > 0 {
-		show = min(show, dev.timing.Reveal)
-	}
+	show = min(show, traceBytes)
 	now := b.opts.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()

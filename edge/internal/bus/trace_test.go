@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strings"
@@ -66,7 +67,7 @@ func TestATraceRunsWhileSomebodyLooks(t *testing.T) {
 		}
 
 		for range traceFrames { // nobody asks, and it must not grow
-			r.traced(r.devices[0], true, []byte{1}, "")
+			r.traced(r.devices[0], true, []byte{1})
 		}
 		if n := len(kept(r.Bus)); n > traceFrames {
 			t.Errorf("%d frames are kept", n)
@@ -81,4 +82,76 @@ func TestATraceRunsWhileSomebodyLooks(t *testing.T) {
 			t.Errorf("a question for frames to come: %v", err)
 		}
 	})
+}
+
+// The late frame of a card reader comes while another device is asked.
+func TestATraceShowsNoSecretUnderAnotherName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Options{Timeout: 100 * time.Millisecond})
+		r.device(t, 2, time.Second)
+		r.Link("reader", Timing{Reveal: 6})
+		card := []byte("SSSSSS-CARD-NUMBER")
+		r.line.reply = func([]byte) ([]byte, time.Duration) { return card, 10 * time.Millisecond }
+		r.run(t)
+		defer r.stop()
+		received := 0
+		for last, end := uint64(0), time.Now().Add(5*time.Second); time.Now().Before(end); {
+			frames, err := r.Trace(t.Context(), last)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range frames {
+				last = f.Seq
+				if f.Sent {
+					continue
+				}
+				received += f.Hidden
+				if len(f.Bytes) > 0 {
+					t.Fatalf("under %s: %q", f.Device, f.Bytes)
+				}
+			}
+		}
+		if received < len(card) {
+			t.Errorf("%d bytes counted", received)
+		}
+	})
+}
+
+// A device that talks unasked, on a line with a wrong baud: the trace shows what came.
+func TestATraceOfASourceShowsWhatWasNoFrame(t *testing.T) {
+	for _, reveal := range []int{0, 1} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, Options{Timeout: time.Second})
+			line := &talkLine{said: make(chan []byte), stop: make(chan struct{})}
+			r.Bus.line = line
+			if err := r.Attach("d", &lister{link: r.Link("d", Timing{Reveal: reveal})}); err != nil {
+				t.Fatal(err)
+			}
+			r.run(t)
+			defer r.stop()
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			r.Trace(ctx, 0) // somebody looks
+			line.said <- []byte("\xf7\x3e garbage")
+			line.said <- []byte("no<half <whole>")
+			line.said <- []byte("<dam!aged>")
+			<-time.After(3 * time.Second)
+			var text []byte
+			frames, notes, hidden := 0, "", 0
+			for _, f := range kept(r.Bus) {
+				text = append(text, f.Bytes...)
+				notes += f.Note + "|"
+				hidden += f.Hidden
+				if f.Note == "" {
+					frames++
+				}
+			}
+			if !strings.Contains(notes, drivers.ErrForeign.Error()) || !strings.Contains(notes, "no reply") || frames != 1 {
+				t.Errorf("%d frames, notes %q", frames, notes)
+			}
+			if shown := bytes.Contains(text, []byte("garbage")); shown == (reveal > 0) || reveal > 0 && hidden < 20 {
+				t.Errorf("reveal %d: %q, %d hidden", reveal, text, hidden)
+			}
+		})
+	}
 }
