@@ -35,6 +35,9 @@ var (
 	// ErrDamaged is what a Framer returns for bytes that fit in all but their
 	// check value: the reply came, and the line spoilt it.
 	ErrDamaged = fmt.Errorf("damaged frame: %w", ErrForeign)
+	// ErrUnderway is how a Commander says that an order was taken and goes on by
+	// itself; what becomes of it shows elsewhere, and the error says where.
+	ErrUnderway = errors.New("under way")
 	// ErrNotWritable occurs when a point is not an output.
 	ErrNotWritable = errors.New("point cannot be written")
 )

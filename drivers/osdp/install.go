@@ -71,7 +71,7 @@ func (d *Driver) Command(_ context.Context, name string) error {
 		}
 	}
 	d.log.Info("an install order is open for the reader", "for", installWindow, "default_key", d.install.first)
-	return nil
+	return fmt.Errorf("%w until %s: the reader's secure point shows when it holds its key", drivers.ErrUnderway, d.install.until.Format("15:04:05"))
 }
 
 // changeKey makes a new key durable and sends it. It returns false if it could

@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -146,7 +147,10 @@ func (f fieldwork) Command(ctx context.Context, device, name, actor string) erro
 	}
 	err := b.bus.Command(ctx, device, name)
 	outcome := "done"
-	if err != nil {
+	switch {
+	case errors.Is(err, drivers.ErrUnderway):
+		outcome = err.Error()
+	case err != nil:
 		outcome = "failed: " + err.Error()
 	}
 	if auditErr := f.audit(device, name, actor, outcome); auditErr != nil && err == nil {

@@ -136,17 +136,18 @@ func commandCommand(s Streams) *cobra.Command {
 				return errors.New("not confirmed, nothing was sent: confirm on a terminal, or with --yes")
 			}
 			var done web.CommandView
-			unrecorded, err := r.ask(cmd.Context(), "POST", path+"/"+url.PathEscape(args[1]), web.CommandRequest{Actor: by}, &done)
+			_, err := r.ask(cmd.Context(), "POST", path+"/"+url.PathEscape(args[1]), web.CommandRequest{Actor: by}, &done)
 			if err != nil {
 				return err
-			}
-			if unrecorded {
-				fmt.Fprintln(s.Err, wordsFor(cmd).notStored)
 			}
 			if asJSON {
 				return json.NewEncoder(s.Out).Encode(done)
 			}
-			fmt.Fprintf(s.Out, "%s %s: %s\n", done.Device, done.Command, wordsFor(cmd).done)
+			outcome := wordsFor(cmd).done
+			if done.Note != "" {
+				outcome = done.Note
+			}
+			fmt.Fprintf(s.Out, "%s %s: %s\n", done.Device, done.Command, outcome)
 			return nil
 		},
 	}

@@ -151,7 +151,7 @@ func (b *Bus) obey(ctx context.Context, o order) {
 		}
 		err := o.do(o.ctx, dev)
 		b.flush()
-		if err != nil && !errors.Is(err, drivers.ErrRefused) {
+		if err != nil && !errors.Is(err, drivers.ErrRefused) && !errors.Is(err, drivers.ErrUnderway) {
 			dev.settled = dev.notBefore
 		}
 		switch {

@@ -64,11 +64,12 @@ type CommandRequest struct {
 	Actor string `json:"actor"`
 }
 
-// CommandView is an order that was carried out.
+// CommandView is an order that was carried out; Note says what is still to come.
 type CommandView struct {
 	Device  string `json:"device"`
 	Command string `json:"command"`
 	By      string `json:"by"`
+	Note    string `json:"note,omitempty"`
 }
 
 func (c *Control) listBuses(w http.ResponseWriter, _ *http.Request) {
@@ -133,15 +134,15 @@ func (c *Control) commandDevice(w http.ResponseWriter, r *http.Request) {
 	err := c.o.Fieldwork.Command(ctx, device, name, req.Actor)
 	switch {
 	case err == nil:
-		answer(w, http.StatusOK, CommandView{device, name, req.Actor})
+		answer(w, http.StatusOK, CommandView{device, name, req.Actor, ""})
 	case errors.Is(err, ErrUnknown), errors.Is(err, bus.ErrNoCommand):
 		answer(w, http.StatusNotFound, Failure{err.Error(), "see what can be ordered with: gatehouse command DEVICE"})
 	case errors.Is(err, drivers.ErrRefused):
 		answer(w, http.StatusConflict, Failure{err.Error(), "the device answered that it will not: look at it before you order again"})
 	case errors.Is(err, bus.ErrNotBegun):
 		answer(w, http.StatusServiceUnavailable, Failure{err.Error(), "nothing was sent: look at the link with gatehouse buses, and order again"})
-	case errors.Is(err, ErrUnrecorded):
-		answer(w, http.StatusAccepted, CommandView{device, name, req.Actor})
+	case errors.Is(err, drivers.ErrUnderway), errors.Is(err, ErrUnrecorded):
+		answer(w, http.StatusAccepted, CommandView{device, name, req.Actor, err.Error()})
 	case errors.Is(err, drivers.ErrNoReply), errors.Is(err, drivers.ErrLinkDown), errors.Is(err, drivers.ErrBusy), errors.Is(err, context.DeadlineExceeded):
 		answer(w, http.StatusGatewayTimeout, Failure{err.Error(), "nobody knows whether it was carried out: look at the device before you order again"})
 	default:
