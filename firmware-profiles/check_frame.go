@@ -25,6 +25,9 @@ func (c checker) frame() {
 	if len(f.Start) == 0 && len(f.End) == 0 && f.Check == nil {
 		c.Fail("frame.start", "give the first bytes, the last ones or a check value", "nothing tells a frame from noise")
 	}
+	if len(f.Request) == 0 && len(f.End) == 0 && f.Check == nil {
+		c.Fail("frame.end", "give the end bytes or the check value", "of a device that talks unasked a frame cut short and the next could be taken for one")
+	}
 	if len(f.Request) > maxFrame {
 		c.Fail("frame.request", "use at most 256 bytes", "%d bytes are too many", len(f.Request))
 	}
