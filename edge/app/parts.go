@@ -101,9 +101,20 @@ type liveBus struct {
 // follow says where the readings go; it is called before the bus runs.
 func (b *liveBus) follow(put func([]point.Reading)) { b.put = put }
 
-// phase is between the moments at which one bus and the next wake: twenty of
-// them share a second's ticks, and a large site's polls do not come in one burst.
-const phase = 50 * time.Millisecond
+// pollsAtOnce is how many polls begin at one moment. Buses that wake together
+// cost least; too many of them would wait for each other.
+const pollsAtOnce = 100
+
+// spread is how far apart the buses of a site wake.
+func spread(plan config.Plan) time.Duration {
+	var polls float64 // a second
+	for _, b := range plan.Buses {
+		for _, d := range b.Devices {
+			polls += time.Second.Seconds() / max(d.Spec.Every, time.Millisecond).Seconds()
+		}
+	}
+	return time.Second / time.Duration(max(polls/pollsAtOnce, 1))
+}
 
 // newBuses builds the buses and the drivers of the devices on them.
 func newBuses(plan config.Plan, reg prometheus.Registerer, log *slog.Logger) (*busSet, error) {
@@ -114,12 +125,13 @@ func newBuses(plan config.Plan, reg prometheus.Registerer, log *slog.Logger) (*b
 		}
 	}
 	var errs []error
+	apart := spread(plan)
 	for i, bp := range plan.Buses {
 		live := &liveBus{id: bp.ID}
 		b, err := bus.New(bus.Options{
 			ID: bp.ID, Link: bp.Link, Framing: bp.Framing, Timeout: bp.Timeout, Gap: bp.Gap, Retries: retries(bp.Retries),
 			Log: log.With("bus", bp.ID), Registerer: reg, Now: time.Now, Acceptor: set.acceptor,
-			Phase: time.Duration(i) * phase % time.Second,
+			Phase: time.Duration(i) * apart % time.Second,
 			Emit:  func(batch []point.Reading) { live.put(batch) },
 			Beat:  func() { live.beat.Store(int64(time.Since(set.start))) },
 		})
