@@ -70,7 +70,8 @@ func TestFiveHundredFramesOnALinePacedAt9600Baud(t *testing.T) {
 	t.Cleanup(func() { _ = relay.Close() })
 	rec, registry := newRecorder(), prometheus.NewRegistry()
 	begun := time.Now()
-	start(t, bus.Options{ID: "b", Link: "serial:" + relay.PTY() + "?baud=9600", Emit: rec.take, Registerer: registry}, simDevices(4, 20*time.Millisecond))
+	start(t, bus.Options{ID: "b", Link: "serial:" + relay.PTY() + "?baud=9600",
+		Timeout: 3 * time.Second, Emit: rec.take, Registerer: registry}, simDevices(4, 20*time.Millisecond))
 	total := func() int { return rec.times("b/v") + rec.times("c/v") + rec.times("d/v") + rec.times("e/v") }
 	drivertest.Eventually(t, 50*time.Second, "five hundred frames", func() bool { return total() >= 500 })
 	took := time.Since(begun)
