@@ -272,7 +272,7 @@ func TestCommandsAreObeyed(t *testing.T) {
 		if f := p.clear(cmdOStat); !bytes.Equal(f.payload, []byte{1, 1}) {
 			t.Errorf("OSTAT %+v", f)
 		}
-		time.Sleep(3 * time.Second) // the bubble's clock
+		<-time.After(3 * time.Second) // the bubble's clock
 		if f := p.clear(cmdOStat); !bytes.Equal(f.payload, []byte{1, 0}) || r.Output(1) {
 			t.Errorf("OSTAT after the timer %+v", f)
 		}
